@@ -41,12 +41,16 @@ def predict() -> list[dict[str, Any]]:
         shape = AttentionShape(1, new, length, HEADS, HEADS // group, head_dim)
         rows.append(
             {
-                "phase": phase, "tokens": length, "head_dim": head_dim, "group": group,
-                "naive": intensity(total(naive_steps(shape))), "flash": intensity(flash_step(shape)),
+                "phase": phase,
+                "tokens": length,
+                "head_dim": head_dim,
+                "group": group,
+                "naive": intensity(total(naive_steps(shape))),
+                "flash": intensity(flash_step(shape)),
                 # Where the tiles of queries share K and V in a cache, memory gives each of them once.
                 "flash_shared": intensity(flash_step(shape, query_tile=new)),
             }
-        )  # fmt: skip
+        )
     return rows
 
 
@@ -67,11 +71,13 @@ def measure() -> list[dict[str, Any]]:
         step = flash_step(shape)
         rows.append(
             {
-                "new_tokens": new, "tokens": context, "group": group,
+                "new_tokens": new,
+                "tokens": context,
+                "group": group,
                 "bytes_moved": moved.read.total() + moved.written["z"],
                 "bytes_predicted": step.read_bytes + step.written_bytes,
             }
-        )  # fmt: skip
+        )
     return rows
 
 

@@ -47,11 +47,13 @@ class Scale(NamedTuple):
 
 SCALES = {
     "cuda": Scale(
-        ("naive", "flash", "cudnn", "efficient", "triton", "sdpa"), (1024, 2048, 4096, 8192),
-        ((1, 4096), (8, 4096), (32, 4096)), Plan(0.5, 10, 60),
+        ("naive", "flash", "cudnn", "efficient", "triton", "sdpa"),
+        (1024, 2048, 4096, 8192),
+        ((1, 4096), (8, 4096), (32, 4096)),
+        Plan(0.5, 10, 60),
     ),
     "cpu": Scale(("naive", "sdpa", "chunked"), (256, 1024), ((1, 1024), (8, 1024)), Plan(0.5, 3, 20)),
-}  # fmt: skip
+}
 
 
 def shapes(scale: Scale) -> list[AttentionShape]:
@@ -65,8 +67,11 @@ def measure(machine: Machine, asked: Sequence[AttentionShape], scale: Scale) -> 
     points = []
     backends = [get_backend(name) for name in scale.backends]
     for shape in asked:
-        print(f"  {shape.n_heads}/{shape.n_kv_heads} heads, batch {shape.batch}, {shape.new_tokens} of "
-              f"{shape.context_tokens} tokens", file=sys.stderr)  # fmt: skip
+        print(
+            f"  {shape.n_heads}/{shape.n_kv_heads} heads, batch {shape.batch}, {shape.new_tokens} of "
+            f"{shape.context_tokens} tokens",
+            file=sys.stderr,
+        )
         left_out = {backend.name: fault for backend in backends if (fault := fault_of(machine, shape, backend))}
         points += _measured(machine, shape, backends, scale.plan, left_out)
         if machine.device.type == "cuda":
@@ -133,9 +138,15 @@ def fastest(points: Sequence[AttentionPoint]) -> dict[AttentionShape, AttentionP
 def shape_of(point: AttentionPoint) -> AttentionShape:
     """The call that a point is of."""
     return AttentionShape(
-        point.batch, point.new_tokens, point.context_tokens, point.n_heads, point.n_kv_heads, point.head_dim,
-        point.dtype, point.dtype,
-    )  # fmt: skip
+        point.batch,
+        point.new_tokens,
+        point.context_tokens,
+        point.n_heads,
+        point.n_kv_heads,
+        point.head_dim,
+        point.dtype,
+        point.dtype,
+    )
 
 
 def conclude(points: Sequence[AttentionPoint], predicted: Sequence[float | None]) -> str:
@@ -191,8 +202,15 @@ def main(argv: Sequence[str] | None = None) -> None:
     measured: list[dict[str, Any]] = [
         asdict(point) | {"predicted_s": seconds} for point, seconds in zip(points, predicted, strict=True)
     ]
-    answers.finish(QUESTION, "attention_backends", args.out, conclude(points, predicted), device=args.device,
-                   dtype=DTYPE, measured=measured)  # fmt: skip
+    answers.finish(
+        QUESTION,
+        "attention_backends",
+        args.out,
+        conclude(points, predicted),
+        device=args.device,
+        dtype=DTYPE,
+        measured=measured,
+    )
 
 
 if __name__ == "__main__":

@@ -57,8 +57,10 @@ def product(a: Matrix, b: Matrix) -> Matrix:
     """The product of two matrices, exact. Raises InputError where they do not fit."""
     if len(a[0]) != len(b):
         raise InputError(f"the left matrix must have as many columns as the right has rows; got {len(a[0])}, {len(b)}")
-    return [[sum((x * y for x, y in zip(row, column, strict=True)), Fraction(0)) for column in zip(*b, strict=True)]
-            for row in a]  # fmt: skip
+    return [
+        [sum((x * y for x, y in zip(row, column, strict=True)), Fraction(0)) for column in zip(*b, strict=True)]
+        for row in a
+    ]
 
 
 def by_hand(x: Matrix, wq: Matrix, wk: Matrix, wv: Matrix, *, causal: bool) -> dict[str, Any]:
@@ -68,10 +70,17 @@ def by_hand(x: Matrix, wq: Matrix, wk: Matrix, wv: Matrix, *, causal: bool) -> d
     root = math.sqrt(len(q[0]))
     scores = [[float(one) / root for one in row] for row in products]
     pattern = [_softmax(row[: place + 1] if causal else row) for place, row in enumerate(scores)]
-    out = [[sum(weight * float(value[column]) for weight, value in zip(row, v, strict=False))
-            for column in range(len(v[0]))] for row in pattern]  # fmt: skip
-    exact = {name: [[str(one) for one in row] for row in made] for name, made in
-             (("q", q), ("k", k), ("v", v), ("products", products))}  # fmt: skip
+    out = [
+        [
+            sum(weight * float(value[column]) for weight, value in zip(row, v, strict=False))
+            for column in range(len(v[0]))
+        ]
+        for row in pattern
+    ]
+    exact = {
+        name: [[str(one) for one in row] for row in made]
+        for name, made in (("q", q), ("k", k), ("v", v), ("products", products))
+    }
     return exact | {"scores": scores, "pattern": pattern, "out": out}
 
 
@@ -82,8 +91,9 @@ def _softmax(scores: list[float]) -> list[float]:
 
 def by_torch(x: Matrix, wq: Matrix, wk: Matrix, wv: Matrix, *, causal: bool) -> list[list[float]]:
     """The output of PyTorch's own attention."""
-    x_TD, *weights = (torch.tensor([[float(one) for one in row] for row in given], dtype=torch.float64)
-                      for given in (x, wq, wk, wv))  # fmt: skip
+    x_TD, *weights = (
+        torch.tensor([[float(one) for one in row] for row in given], dtype=torch.float64) for given in (x, wq, wk, wv)
+    )
     q_TE, k_TE, v_TE = (x_TD @ weight for weight in weights)
     out: list[list[float]] = scaled_dot_product_attention(q_TE, k_TE, v_TE, is_causal=causal).tolist()
     return out
@@ -93,10 +103,15 @@ def steps(tokens: int, head_dim: int, dtype: str) -> list[dict[str, Any]]:
     """Naive attention of one head, step by step, and together."""
     found = naive_steps(AttentionShape(1, tokens, tokens, 1, 1, head_dim, dtype, dtype))
     return [
-        {"step": one.name, "operations": one.operations, "read_bytes": one.read_bytes,
-         "written_bytes": one.written_bytes, "intensity_flop_per_byte": one.intensity}
+        {
+            "step": one.name,
+            "operations": one.operations,
+            "read_bytes": one.read_bytes,
+            "written_bytes": one.written_bytes,
+            "intensity_flop_per_byte": one.intensity,
+        }
         for one in (*found, total(found))
-    ]  # fmt: skip
+    ]
 
 
 def counted_flops(tokens: int, head_dim: int) -> int:
@@ -114,10 +129,13 @@ def cached(arch: LlamaArch, memory_bytes: int, dtype: str) -> dict[str, Any]:
     rounded = float(f"{one:.2g}")
     made = StaticKVCache(arch, batch=1, max_tokens=3, dtype=dtype, device="meta")
     return {
-        "bytes_per_token": one, "measured_bytes_per_token": made.nbytes // 3, "bytes_per_token_rounded": rounded,
-        "tokens": memory_bytes // one, "tokens_of_rounded": int(memory_bytes / rounded),
+        "bytes_per_token": one,
+        "measured_bytes_per_token": made.nbytes // 3,
+        "bytes_per_token_rounded": rounded,
+        "tokens": memory_bytes // one,
+        "tokens_of_rounded": int(memory_bytes / rounded),
         "tokens_in_as_many_gib": memory_bytes * 2**30 // 10**9 // one,
-    }  # fmt: skip
+    }
 
 
 def conclude(error: float, table: list[dict[str, Any]], counted: int, kept: dict[str, Any]) -> str:
@@ -171,20 +189,32 @@ def _run(args: argparse.Namespace) -> None:
     for name in ("q", "k", "v", "products", "scores", "pattern", "out"):
         _shown({"products": "q kᵀ", "scores": "q kᵀ / √E"}.get(name, name), hand[name], args.words)
     out = by_torch(*given, causal=args.causal)
-    error = max(abs(a - b) for ours, theirs in zip(hand["out"], out, strict=True)
-                for a, b in zip(ours, theirs, strict=True))  # fmt: skip
+    error = max(
+        abs(a - b) for ours, theirs in zip(hand["out"], out, strict=True) for a, b in zip(ours, theirs, strict=True)
+    )
     table = steps(args.tokens, args.head_dim, args.dtype)
     print(f"\n{'step':8}{'operations':>16}{'read':>14}{'written':>14}  FLOP/byte")
     for row in table:
-        print(f"{row['step']:8}{row['operations']:16,}{row['read_bytes']:14,}{row['written_bytes']:14,}"
-              f"{row['intensity_flop_per_byte']:11.2f}")  # fmt: skip
+        print(
+            f"{row['step']:8}{row['operations']:16,}{row['read_bytes']:14,}{row['written_bytes']:14,}"
+            f"{row['intensity_flop_per_byte']:11.2f}"
+        )
     kept = cached(resolve_model(args.model)[1], args.memory, args.dtype)
     counted = counted_flops(args.tokens, args.head_dim)
     conclusion = conclude(error, table, counted, kept)
     answers.finish(
-        QUESTION, "attention_by_hand", args.out, conclusion, words=args.words, causal=args.causal, hand=hand,
-        largest_error=error, steps=table, counted_flops=counted, cache=kept,
-    )  # fmt: skip
+        QUESTION,
+        "attention_by_hand",
+        args.out,
+        conclusion,
+        words=args.words,
+        causal=args.causal,
+        hand=hand,
+        largest_error=error,
+        steps=table,
+        counted_flops=counted,
+        cache=kept,
+    )
 
 
 if __name__ == "__main__":

@@ -89,9 +89,11 @@ def stamp_of(device: torch.device) -> dict[str, str]:
     for path in sorted(path for part in ("llamalab", "experiments") for path in (root / part).rglob("*.py")):
         digest.update(str(path.relative_to(root)).encode() + b"\0" + path.read_bytes())
     return {
-        "llamalab": llamalab.__version__, "source": digest.hexdigest()[:16],
-        "torch": torch.__version__, "device": device_name(device),
-    }  # fmt: skip
+        "llamalab": llamalab.__version__,
+        "source": digest.hexdigest()[:16],
+        "torch": torch.__version__,
+        "device": device_name(device),
+    }
 
 
 class MachineFacts(NamedTuple):
@@ -110,9 +112,15 @@ def machine_of(name: str) -> MachineFacts:
 
 
 def run_steps(
-    steps: Sequence[Step], job: Job, stamp: dict[str, str], *, budget_s: float, again: bool = False,
-    run: Run = run_isolated, now: Callable[[], float] = time.monotonic,
-) -> list[Result]:  # fmt: skip
+    steps: Sequence[Step],
+    job: Job,
+    stamp: dict[str, str],
+    *,
+    budget_s: float,
+    again: bool = False,
+    run: Run = run_isolated,
+    now: Callable[[], float] = time.monotonic,
+) -> list[Result]:
     """Take up every step in order; after a Ctrl-C what was done is returned, and the step that it ended."""
     began, kept, results = now(), read_kept(job.folder), []
     for number, step in enumerate(steps, 1):

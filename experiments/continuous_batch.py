@@ -147,10 +147,17 @@ def main(argv: Sequence[str] | None = None, arch: LlamaArch = ARCH, price: Calla
     model = compile(build(arch, dtype="bf16"), scope="none")
     samples = measure(model, requests, args.at_once, args.rounds)
     answers.finish(
-        QUESTION, "continuous_batch", args.out, conclude(requests, predicted, samples), dtype="bf16",
-        arch=arch.as_dict(), requests=[one._asdict() for one in requests], at_once=args.at_once,
-        predicted_s=predicted, samples_s=samples,
-    )  # fmt: skip
+        QUESTION,
+        "continuous_batch",
+        args.out,
+        conclude(requests, predicted, samples),
+        dtype="bf16",
+        arch=arch.as_dict(),
+        requests=[one._asdict() for one in requests],
+        at_once=args.at_once,
+        predicted_s=predicted,
+        samples_s=samples,
+    )
 
 
 if __name__ == "__main__":

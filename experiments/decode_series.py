@@ -20,7 +20,8 @@ import torch
 
 import llamalab
 from experiments.common import results as answers
-from llamalab.analytic.ops import add_up, forward_ops
+from llamalab.analytic.op import add_up
+from llamalab.analytic.ops import forward_ops
 from llamalab.analytic.pass_shape import PassShape
 from llamalab.arch import LlamaArch
 from llamalab.measure.bench.rows import BenchCase
@@ -80,9 +81,13 @@ def measure(
         llamalab.compile(model)
     for batch, past in scale.sizes[:1] if compiled else scale.sizes:
         told = {
-            "model": name, "blocks": depth.label, "batch": batch, "context": past + scale.steps, "steps": scale.steps,
+            "model": name,
+            "blocks": depth.label,
+            "batch": batch,
+            "context": past + scale.steps,
+            "steps": scale.steps,
             "read_bytes": predict(arch, batch, past + scale.steps // 2),
-        }  # fmt: skip
+        }
         print(f"  {name}, {', '.join(series)}, batch {batch}, {past} tokens in the cache", file=sys.stderr)
         case = BenchCase(0, scale.steps, past, batch)
         free = available_bytes(place) + depth.held_weight_bytes(DTYPE)
@@ -121,9 +126,7 @@ def _timed(
             works["fused"] = fused
             loop.cache.rewind(case.depth)
         chosen = {name: works[name] for name in series if name in works}
-        found = time_variants(
-            chosen, clock_for(place, marks=512), plan, before=lambda: loop.cache.rewind(case.depth)
-        )  # fmt: skip
+        found = time_variants(chosen, clock_for(place, marks=512), plan, before=lambda: loop.cache.rewind(case.depth))
     return {name: [seconds / case.generate for seconds in times] for name, times in found.items()}
 
 
@@ -144,9 +147,12 @@ def add_rates(rows: Sequence[dict[str, Any]], copy_bytes_per_s: float) -> None:
             step_s = median(row["samples_s"])
             rate = row["read_bytes"] / step_s
             row |= {
-                "step_s": step_s, "predicted_s": row["read_bytes"] / copy_bytes_per_s,
-                "tokens_per_s": row["batch"] / step_s, "bytes_per_s": rate, "of_copy": rate / copy_bytes_per_s,
-            }  # fmt: skip
+                "step_s": step_s,
+                "predicted_s": row["read_bytes"] / copy_bytes_per_s,
+                "tokens_per_s": row["batch"] / step_s,
+                "bytes_per_s": rate,
+                "of_copy": rate / copy_bytes_per_s,
+            }
 
 
 def conclude(rows: Sequence[dict[str, Any]], copy_bytes_per_s: float) -> str:
@@ -214,9 +220,16 @@ def main(argv: Sequence[str] | None = None) -> None:
     refusal = device_of(place).graph_refusal
     told = f" Steps were launched one by one, as the device records no graphs: {refusal}." if refusal else ""
     answers.finish(
-        QUESTION, "decode_series", args.out, conclude(rows, copy.per_second) + told, device=args.device,
-        dtype=DTYPE, copy_bytes_per_s=copy.per_second, copy_trusted=copy.trusted, measured=rows,
-    )  # fmt: skip
+        QUESTION,
+        "decode_series",
+        args.out,
+        conclude(rows, copy.per_second) + told,
+        device=args.device,
+        dtype=DTYPE,
+        copy_bytes_per_s=copy.per_second,
+        copy_trusted=copy.trusted,
+        measured=rows,
+    )
 
 
 if __name__ == "__main__":

@@ -121,9 +121,16 @@ def main(argv: Sequence[str] | None = None) -> None:
     read = sum(len(one["readings"]) for one in sensors.values())
     conclusion = f"{counted} events of the profiler, {len(trace.events)} of the allocator, {read} readings."
     answers.finish(
-        QUESTION, "device_traces", args.out, conclusion, device=args.device, arch=ARCH.as_dict(), events=events,
-        allocator=[one._asdict() for one in trace.events], sensors=sensors,
-    )  # fmt: skip
+        QUESTION,
+        "device_traces",
+        args.out,
+        conclusion,
+        device=args.device,
+        arch=ARCH.as_dict(),
+        events=events,
+        allocator=[one._asdict() for one in trace.events],
+        sensors=sensors,
+    )
 
 
 if __name__ == "__main__":

@@ -49,10 +49,14 @@ class Kind(NamedTuple):
 
 
 KINDS = {
-    "ReLU": Kind("relu", False), "GELU": Kind("gelu", False), "SiLU": Kind("silu", False),
-    "GLU": Kind("sigmoid", True), "ReGLU": Kind("relu", True), "GEGLU": Kind("gelu", True),
+    "ReLU": Kind("relu", False),
+    "GELU": Kind("gelu", False),
+    "SiLU": Kind("silu", False),
+    "GLU": Kind("sigmoid", True),
+    "ReGLU": Kind("relu", True),
+    "GEGLU": Kind("gelu", True),
     "SwiGLU": Kind("silu", True),
-}  # fmt: skip
+}
 
 
 def predict(dim: int) -> list[dict[str, Any]]:
@@ -66,10 +70,15 @@ def predict(dim: int) -> list[dict[str, Any]]:
         wide, matrices = kind.ffn_dim(dim), 3 if kind.gated else 2
         by_output = kind.activation in ("relu", "sigmoid")  # their derivative is a function of it
         kept = (1 if by_output else 2) + (2 if kind.gated else 0)
-        rows.append({
-            "kind": name, "ffn_dim": wide, "parameters": matrices * dim * wide,
-            "flops_per_token": 2 * matrices * dim * wide, "kept_bytes": 4 * TOKENS * (dim + kept * wide),
-        })  # fmt: skip
+        rows.append(
+            {
+                "kind": name,
+                "ffn_dim": wide,
+                "parameters": matrices * dim * wide,
+                "flops_per_token": 2 * matrices * dim * wide,
+                "kept_bytes": 4 * TOKENS * (dim + kept * wide),
+            }
+        )
     return rows
 
 
@@ -90,8 +99,11 @@ def measure_layer(dim: int, kind: Kind) -> dict[str, Any]:
         out_BTD = layer(x_BTD)
     zeros = float((layer.inner(x_BTD) == 0).float().mean())
     del out_BTD
-    return {"kept_bytes": sum(kept.values()), "zero_share": zeros,
-            "parameters": sum(parameter.numel() for parameter in layer.parameters())}  # fmt: skip
+    return {
+        "kept_bytes": sum(kept.values()),
+        "zero_share": zeros,
+        "parameters": sum(parameter.numel() for parameter in layer.parameters()),
+    }
 
 
 def presets() -> list[dict[str, Any]]:
@@ -109,8 +121,9 @@ def presets() -> list[dict[str, Any]]:
             if multiple <= dim // (8 if factor == 1.0 else 2) and meta_ffn_dim(dim, multiple, factor) == wide
         ]
         multiple, factor = fits[0] if fits else (None, None)
-        rows.append({"model": name, "dim": dim, "ffn_dim": wide, "ratio": wide / dim, "multiple_of": multiple,
-                     "factor": factor})  # fmt: skip
+        rows.append(
+            {"model": name, "dim": dim, "ffn_dim": wide, "ratio": wide / dim, "multiple_of": multiple, "factor": factor}
+        )
     return rows
 
 
@@ -122,9 +135,11 @@ def shown_presets(table: list[dict[str, Any]]) -> None:
     """
     print(f"\n{'model':26}{'D':>7}{'8/3 D':>10}{'F':>8}{'F / D':>7}  rounded up to a multiple of")
     for row in table:
-        how = "another width" if row["multiple_of"] is None else f"{row['multiple_of']:,}" + (
-            f" after a factor of {row['factor']:g}" if row["factor"] != 1.0 else ""
-        )  # fmt: skip
+        how = (
+            "another width"
+            if row["multiple_of"] is None
+            else f"{row['multiple_of']:,}" + (f" after a factor of {row['factor']:g}" if row["factor"] != 1.0 else "")
+        )
         print(
             f"{row['model']:26}{row['dim']:7,}{8 * row['dim'] / 3:10,.1f}{row['ffn_dim']:8,}{row['ratio']:7.2f}  {how}"
         )
@@ -134,8 +149,10 @@ def conclude(runs: dict[str, list[runs_of.Run]], table: list[dict[str, Any]]) ->
     """Which gates help and whether it holds, what they cost, and how many models follow the rule."""
     by_loss = sorted(runs, key=lambda name: mean(run.held_out or 99.0 for run in runs[name]))
     ordered = ", ".join(f"{name} {runs_of.shown([run.held_out for run in runs[name]])}" for name in by_loss)
-    gates = [runs_of.settled(gated, plain, runs) for gated, plain in
-             (("ReGLU", "ReLU"), ("GEGLU", "GELU"), ("SwiGLU", "SiLU"), ("SwiGLU", "GEGLU"))]  # fmt: skip
+    gates = [
+        runs_of.settled(gated, plain, runs)
+        for gated, plain in (("ReGLU", "ReLU"), ("GEGLU", "GELU"), ("SwiGLU", "SiLU"), ("SwiGLU", "GEGLU"))
+    ]
     times = {name: mean(run.step_s for run in own) for name, own in runs.items()}
     fits = [row for row in table if row["multiple_of"] is not None]
     plain = [row for row in fits if row["factor"] == 1.0]
@@ -153,8 +170,10 @@ def main(argv: Sequence[str] | None = None) -> None:
     plan, dim = runs_of.shortened(args, STEPS), runs_of.ARCH.dim
     predicted = predict(dim)
     layers = {name: measure_layer(dim, kind) for name, kind in KINDS.items()}
-    variants = {name: {"change": partial(with_feed_forward, **kind._asdict(), ffn_dim=kind.ffn_dim(dim))}
-                for name, kind in KINDS.items()}  # fmt: skip
+    variants = {
+        name: {"change": partial(with_feed_forward, **kind._asdict(), ffn_dim=kind.ffn_dim(dim))}
+        for name, kind in KINDS.items()
+    }
     runs = runs_of.over_seeds(args, plan, variants)
     print(
         f"{'':8}{'F':>5}{'parameters':>12}{'kept, said':>12}{'seen':>10}{'zeros':>7}{'step ms':>9}{'held-out loss':>15}"
@@ -162,13 +181,24 @@ def main(argv: Sequence[str] | None = None) -> None:
     for row in predicted:
         own, layer = runs[row["kind"]], layers[row["kind"]]
         row |= {f"measured_{key}": value for key, value in layer.items()}
-        print(f"{row['kind']:8}{row['ffn_dim']:5}{row['parameters']:12,}{row['kept_bytes']:12,}{layer['kept_bytes']:10,}"
-              f"{layer['zero_share']:7.0%}{mean(run.step_s for run in own) * 1e3:9.1f}"
-              f"{runs_of.shown([run.held_out for run in own]):>15}")  # fmt: skip
+        print(
+            f"{row['kind']:8}{row['ffn_dim']:5}{row['parameters']:12,}{row['kept_bytes']:12,}{layer['kept_bytes']:10,}"
+            f"{layer['zero_share']:7.0%}{mean(run.step_s for run in own) * 1e3:9.1f}"
+            f"{runs_of.shown([run.held_out for run in own]):>15}"
+        )
     table = presets()
     shown_presets(table)
-    answers.finish(QUESTION, "feed_forward", args.out, conclude(runs, table), text=runs_of.text_of(args),
-                   plan=plan._asdict(), predicted=predicted, measured=runs_of.rows_of(runs), presets=table)  # fmt: skip
+    answers.finish(
+        QUESTION,
+        "feed_forward",
+        args.out,
+        conclude(runs, table),
+        text=runs_of.text_of(args),
+        plan=plan._asdict(),
+        predicted=predicted,
+        measured=runs_of.rows_of(runs),
+        presets=table,
+    )
 
 
 if __name__ == "__main__":

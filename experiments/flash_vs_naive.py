@@ -99,13 +99,19 @@ def main(argv: Sequence[str] | None = None) -> None:
     conclusion = conclude(rows)
     measured = [
         {
-            "backend": row.point.backend, "tokens": row.shape.context_tokens, "samples_s": row.point.samples_s,
-            "predicted_s": row.predicted_s, "ratio": row.ratio, "predicted_ratio": row.predicted_ratio,
-            "peak_bytes": row.point.peak_bytes, "predicted_peak_bytes": row.predicted_peak_bytes,
-            "kernel": row.point.kernel, "reason": row.point.reason,
+            "backend": row.point.backend,
+            "tokens": row.shape.context_tokens,
+            "samples_s": row.point.samples_s,
+            "predicted_s": row.predicted_s,
+            "ratio": row.ratio,
+            "predicted_ratio": row.predicted_ratio,
+            "peak_bytes": row.point.peak_bytes,
+            "predicted_peak_bytes": row.predicted_peak_bytes,
+            "kernel": row.point.kernel,
+            "reason": row.point.reason,
         }
         for row in rows
-    ]  # fmt: skip
+    ]
     answer = {"dtype": args.dtype, "predicted": predicted, "measured": measured}
     answers.finish(QUESTION, "flash_vs_naive", args.out, conclusion, device=args.device, **answer)
 

@@ -42,11 +42,14 @@ def predict(context: int, memory_bytes: int, dtype: str) -> list[dict[str, Any]]
         one = kv_bytes(arch, seq=context, dtype=dtype)
         rows.append(
             {
-                "kind": attention_kind(BASE.n_heads, heads), "n_kv_heads": heads, "dtype": dtype,
-                "kv_bytes_per_sequence": one, "weight_bytes": weight_bytes(arch, dtype),
+                "kind": attention_kind(BASE.n_heads, heads),
+                "n_kv_heads": heads,
+                "dtype": dtype,
+                "kv_bytes_per_sequence": one,
+                "weight_bytes": weight_bytes(arch, dtype),
                 "largest_batch": memory_bytes // one,
             }
-        )  # fmt: skip
+        )
     return rows
 
 

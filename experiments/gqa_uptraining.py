@@ -63,8 +63,14 @@ def uptrain(corpus: Path, real: Path, plan: TrainingPlan) -> list[dict[str, Any]
     rows = []
     for heads, pooling in [(runs_of.ARCH.n_kv_heads, "mean"), *_ways()]:
         before = held_out_loss(pooled(base, heads, pooling), stream, seq=plan.seq, batch=plan.batch, windows=64)
-        row = {"n_kv_heads": heads, "kind": attention_kind(base.arch.n_heads, heads), "pooling": pooling,
-               "seed": plan.seed, "base_loss": whole.held_out, "loss_before": before}  # fmt: skip
+        row = {
+            "n_kv_heads": heads,
+            "kind": attention_kind(base.arch.n_heads, heads),
+            "pooling": pooling,
+            "seed": plan.seed,
+            "base_loss": whole.held_out,
+            "loss_before": before,
+        }
         for share in SHARES:
             # At the rate where the base ended, on windows that it has not had.
             more = plan._replace(steps=max(2, round(share * plan.steps)), seed=plan.seed + 1000)
@@ -132,9 +138,13 @@ def main(argv: Sequence[str] | None = None) -> None:
     plan = runs_of.prepared(args)
     plan = plan if args.full else plan._replace(steps=BASE_STEPS)
     predicted = [
-        {"n_kv_heads": heads, "kind": attention_kind(runs_of.ARCH.n_heads, heads), "kv_bytes_per_token": bytes_of(heads)}  # noqa: E501
+        {
+            "n_kv_heads": heads,
+            "kind": attention_kind(runs_of.ARCH.n_heads, heads),
+            "kv_bytes_per_token": bytes_of(heads),
+        }
         for heads in valid_kv_heads(runs_of.ARCH.n_heads)
-    ]  # fmt: skip
+    ]
     works = [partial(uptrain, args.corpus, args.real, plan._replace(seed=seed)) for seed in runs_of.SEEDS]
     found = runs_of.side_by_side(works, [f"seed {seed}" for seed in runs_of.SEEDS])
     rows = [row for own in found for row in own]
@@ -142,8 +152,16 @@ def main(argv: Sequence[str] | None = None) -> None:
     for row in rows:
         after = "".join(f"{exp(row[f'loss_after_{share:g}']):9.2f}" for share in SHARES)
         print(f"{row['kind']:8}{row['pooling']:10}{row['seed']:5}{exp(row['loss_before']):9.2f}{after}")
-    answers.finish(QUESTION, "gqa_uptraining", args.out, conclude(rows), text=runs_of.text_of(args),
-                   plan=plan._asdict(), predicted=predicted, measured=rows)  # fmt: skip
+    answers.finish(
+        QUESTION,
+        "gqa_uptraining",
+        args.out,
+        conclude(rows),
+        text=runs_of.text_of(args),
+        plan=plan._asdict(),
+        predicted=predicted,
+        measured=rows,
+    )
 
 
 if __name__ == "__main__":

@@ -25,7 +25,8 @@ from experiments.common.one_thread import ThreadClock, one_thread
 from experiments.common.traffic import Traffic
 from llamalab import LlamaArch, build, load
 from llamalab.analytic.kv_cache import kv_bytes
-from llamalab.analytic.ops import Op, add_up, forward_ops
+from llamalab.analytic.op import Op, add_up
+from llamalab.analytic.ops import forward_ops
 from llamalab.analytic.pass_shape import PassShape
 from llamalab.analytic.roofline import Rates, predict_pass, total_s
 from llamalab.formatting import format_bytes

@@ -33,13 +33,21 @@ QUESTION = "Is the memory of a pass known before it runs? Weights, cache and the
 DTYPE, LAYERS = "bf16", 2
 CASES = {
     "cuda": (
-        BenchCase(512, 0), BenchCase(2048, 0), BenchCase(512, 0, 0, 16), BenchCase(512, 0, 3584),
-        BenchCase(0, 1, 4095), BenchCase(0, 1, 4095, 64),
+        BenchCase(512, 0),
+        BenchCase(2048, 0),
+        BenchCase(512, 0, 0, 16),
+        BenchCase(512, 0, 3584),
+        BenchCase(0, 1, 4095),
+        BenchCase(0, 1, 4095, 64),
     ),
     "cpu": (
-        BenchCase(64, 0), BenchCase(256, 0), BenchCase(48, 0, 16, 2), BenchCase(0, 1, 255), BenchCase(0, 1, 255, 4),
+        BenchCase(64, 0),
+        BenchCase(256, 0),
+        BenchCase(48, 0, 16, 2),
+        BenchCase(0, 1, 255),
+        BenchCase(0, 1, 255, 4),
     ),
-}  # fmt: skip
+}
 
 
 def predict(arch: LlamaArch, case: BenchCase) -> dict[str, int]:
@@ -65,9 +73,12 @@ def measure(model: Transformer, case: BenchCase, place: torch.device) -> dict[st
     weights = sum(weight.nbytes for weight in model.parameters())
     found = measure_peak(run, place, resident_bytes=weights + cache.nbytes)
     return {
-        "resident_bytes": found.resident_bytes, "peak_bytes": found.peak_bytes, "method": found.method,
-        "process_peak_bytes": found.process_peak_bytes, "reason": found.reason,
-    }  # fmt: skip
+        "resident_bytes": found.resident_bytes,
+        "peak_bytes": found.peak_bytes,
+        "method": found.method,
+        "process_peak_bytes": found.process_peak_bytes,
+        "reason": found.reason,
+    }
 
 
 def conclude(rows: list[dict[str, Any]]) -> str:
@@ -110,8 +121,16 @@ def main(argv: Sequence[str] | None = None) -> None:
     for row in rows:
         sizes = f"predicted {row['predicted_peak_bytes']:14,} measured {row['peak_bytes'] or 0:14,}"
         print(f"{row['model']:5}{row['test']:14} x{row['batch']:<3} {sizes}")
-    answers.finish(QUESTION, "memory_peaks", args.out, conclude(rows), device=args.device, dtype=DTYPE, layers=LAYERS,
-                   measured=rows)  # fmt: skip
+    answers.finish(
+        QUESTION,
+        "memory_peaks",
+        args.out,
+        conclude(rows),
+        device=args.device,
+        dtype=DTYPE,
+        layers=LAYERS,
+        measured=rows,
+    )
 
 
 if __name__ == "__main__":

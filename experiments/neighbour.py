@@ -152,9 +152,17 @@ def main(argv: Sequence[str] | None = None) -> None:
         samples = measure(arch, args.dtype, args.rounds, Path(folder))
     found = summary(samples)
     answers.finish(
-        QUESTION, "neighbour", args.out, conclude(found, predicted), dtype=args.dtype, layers=args.layers,
-        threads=torch.get_num_threads(), predicted=predicted, samples_s_per_token=samples, found=found,
-    )  # fmt: skip
+        QUESTION,
+        "neighbour",
+        args.out,
+        conclude(found, predicted),
+        dtype=args.dtype,
+        layers=args.layers,
+        threads=torch.get_num_threads(),
+        predicted=predicted,
+        samples_s_per_token=samples,
+        found=found,
+    )
 
 
 if __name__ == "__main__":

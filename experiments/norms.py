@@ -91,30 +91,40 @@ def places(args: Any) -> tuple[dict[str, list[runs_of.Run]], dict[str, list[list
     recipe = runs_of.RECIPE._replace(learning_rate=HIGH_RATE)
     variants = {
         f"{place}, {words}": {"arch": DEEP, "change": change, "recipe": recipe._replace(warmup_steps=steps)}
-        for place, change in PLACES.items() for words, steps in (("warm-up", plan.steps // 4), ("none", 0))
-    }  # fmt: skip
+        for place, change in PLACES.items()
+        for words, steps in (("warm-up", plan.steps // 4), ("none", 0))
+    }
     runs = runs_of.over_seeds(args, plan, variants)
     starts = {
-        place: [first_gradients(args.corpus, args.real, plan._replace(seed=seed), change=change)
-                for seed in runs_of.SEEDS]
+        place: [
+            first_gradients(args.corpus, args.real, plan._replace(seed=seed), change=change) for seed in runs_of.SEEDS
+        ]
         for place, change in PLACES.items()
-    }  # fmt: skip
+    }
     return runs, starts
 
 
 def conclude(
-    calls: list[dict[str, Any]], runs: dict[str, list[runs_of.Run]], deep: dict[str, list[runs_of.Run]],
-    starts: dict[str, list[list[float]]], entropy: float,
-) -> str:  # fmt: skip
+    calls: list[dict[str, Any]],
+    runs: dict[str, list[runs_of.Run]],
+    deep: dict[str, list[runs_of.Run]],
+    starts: dict[str, list[list[float]]],
+    entropy: float,
+) -> str:
     """Norms side by side, places side by side, and what warm-up is for."""
     time = {(row["norm"], row["dtype"]): row["time_s"] for row in calls}
     error = {row["norm"]: row for row in calls if row["dtype"] == "bf16"}
-    lost = {name: sum(run.held_out is None or run.held_out > entropy - _NO_ORDER for run in own)
-            for name, own in deep.items()}  # fmt: skip
+    lost = {
+        name: sum(run.held_out is None or run.held_out > entropy - _NO_ORDER for run in own)
+        for name, own in deep.items()
+    }
     told = [f"{name} {runs_of.shown([run.held_out for run in own])}" for name, own in deep.items()]
     failed = [f"{name} with {count} of {len(deep[name])} seeds" for name, count in lost.items() if count]
-    pairs = (("pre-norm, warm-up", "post-norm, warm-up"), ("pre-norm, warm-up", "pre-norm, none"),
-             ("post-norm, warm-up", "post-norm, none"))  # fmt: skip
+    pairs = (
+        ("pre-norm, warm-up", "post-norm, warm-up"),
+        ("pre-norm, warm-up", "pre-norm, none"),
+        ("post-norm, warm-up", "post-norm, none"),
+    )
     slopes = {place: [own[-1] / own[0] for own in seeds] for place, seeds in starts.items()}
     return (
         f"In bf16 a call of RMSNorm takes {time['RMSNorm', 'bf16'] / time['LayerNorm', 'bf16']:.2f} of LayerNorm's time "  # noqa: E501
@@ -139,22 +149,33 @@ def main(argv: Sequence[str] | None = None) -> None:
     plan = runs_of.prepared(args)
     calls = [
         {"norm": name, "dtype": label, **predict(name, dtype), **measure_norm(name, dtype)}
-        for label, dtype in (("bf16", torch.bfloat16), ("fp32", torch.float32)) for name in NORMS
-    ]  # fmt: skip
+        for label, dtype in (("bf16", torch.bfloat16), ("fp32", torch.float32))
+        for name in NORMS
+    ]
     print(f"{'':10}{'':6}{'parameters':>11}{'least bytes':>12}{'time us':>9}{'error':>9}{'at mean 8':>11}")
     for row in calls:
-        print(f"{row['norm']:10}{row['dtype']:6}{row['parameters']:11,}{row['least_bytes']:12,}{row['time_s'] * 1e6:9.0f}"  # noqa: E501
-              f"{row['error_at_mean_0']:9.4%}{row['error_at_mean_8']:11.4%}")  # fmt: skip
+        print(
+            f"{row['norm']:10}{row['dtype']:6}{row['parameters']:11,}{row['least_bytes']:12,}{row['time_s'] * 1e6:9.0f}"
+            f"{row['error_at_mean_0']:9.4%}{row['error_at_mean_8']:11.4%}"
+        )
     runs = runs_of.over_seeds(args, plan, {"RMSNorm": {}, "LayerNorm": {"change": partial(with_layer_norm)}})
     deep, starts = places(args)
     entropy = entropy_of_tokens(runs_of.stream_in(args.corpus, args.real))
     for name, own in (runs | deep).items():
         print(f"{name:22}{runs_of.shown([run.held_out for run in own]):>18}")
     answers.finish(
-        QUESTION, "norms", args.out, conclude(calls, runs, deep, starts, entropy), text=runs_of.text_of(args),
-        plan=plan._asdict(), deep_plan=DEEP_PLAN._asdict(), calls=calls, entropy_of_tokens=entropy,
-        first_gradients=starts, measured=runs_of.rows_of(runs | deep),
-    )  # fmt: skip
+        QUESTION,
+        "norms",
+        args.out,
+        conclude(calls, runs, deep, starts, entropy),
+        text=runs_of.text_of(args),
+        plan=plan._asdict(),
+        deep_plan=DEEP_PLAN._asdict(),
+        calls=calls,
+        entropy_of_tokens=entropy,
+        first_gradients=starts,
+        measured=runs_of.rows_of(runs | deep),
+    )
 
 
 if __name__ == "__main__":

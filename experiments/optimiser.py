@@ -67,10 +67,15 @@ def measure_decay(scale: float, make: MakeOptimizer) -> float:
 def decays() -> list[dict[str, Any]]:
     """Both optimisers at every scale of the gradient."""
     return [
-        {"optimizer": name, "gradient": scale, "predicted_left": predict_decay(scale, coupled=make is torch.optim.Adam),
-         "measured_left": measure_decay(scale, make)}
-        for name, make in (("AdamW", torch.optim.AdamW), (COUPLED, torch.optim.Adam)) for scale in SCALES
-    ]  # fmt: skip
+        {
+            "optimizer": name,
+            "gradient": scale,
+            "predicted_left": predict_decay(scale, coupled=make is torch.optim.Adam),
+            "measured_left": measure_decay(scale, make),
+        }
+        for name, make in (("AdamW", torch.optim.AdamW), (COUPLED, torch.optim.Adam))
+        for scale in SCALES
+    ]
 
 
 def variants(recipe: Recipe) -> dict[str, dict[str, Any]]:
@@ -123,8 +128,17 @@ def main(argv: Sequence[str] | None = None) -> None:
     runs, high = {name: every[name] for name in variants(base)}, {name: every[f"{name} x{HIGH:g}"] for name in safe}
     for name, own in every.items():
         print(f"{name:18}{runs_of.shown([run.held_out for run in own]):>18}")
-    answers.finish(QUESTION, "optimiser", args.out, conclude(rows, runs, high), text=runs_of.text_of(args),
-                   plan=plan._asdict(), recipe=base._asdict(), predicted=rows, measured=runs_of.rows_of(every))  # fmt: skip  # noqa: E501
+    answers.finish(
+        QUESTION,
+        "optimiser",
+        args.out,
+        conclude(rows, runs, high),
+        text=runs_of.text_of(args),
+        plan=plan._asdict(),
+        recipe=base._asdict(),
+        predicted=rows,
+        measured=runs_of.rows_of(every),
+    )
 
 
 if __name__ == "__main__":

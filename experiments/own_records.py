@@ -27,9 +27,21 @@ from llamalab.comparison.passes import Phase
 from llamalab.report.recorded_runs import CONSTANTS, records_of
 
 _COLUMNS = (
-    "machine", "model", "from", "phase", "batch", "new", "context", "load", "predicted", "fastest", "error", "median",
-    "error", "peak memory",
-)  # fmt: skip
+    "machine",
+    "model",
+    "from",
+    "phase",
+    "batch",
+    "new",
+    "context",
+    "load",
+    "predicted",
+    "fastest",
+    "error",
+    "median",
+    "error",
+    "peak memory",
+)
 
 
 class Score(NamedTuple):
@@ -90,8 +102,18 @@ def _of(machine: Path, path: Path) -> Iterator[Score]:
     for point in data["validation"]["points"]:
         shape = (point["batch"], point["new"], point["past"] + point["new"])
         phase_name = "decode" if point["new"] == 1 else "prefill"
-        yield Score(machine.name, kind, point["model"], "calibration", phase_name, *shape, load, point["predicted_s"],
-                    None, point["measured_s"])  # fmt: skip
+        yield Score(
+            machine.name,
+            kind,
+            point["model"],
+            "calibration",
+            phase_name,
+            *shape,
+            load,
+            point["predicted_s"],
+            None,
+            point["measured_s"],
+        )
 
 
 def _score(machine: str, comparison: Comparison, phase: Phase) -> Score:
@@ -102,11 +124,21 @@ def _score(machine: str, comparison: Comparison, phase: Phase) -> Score:
     held += kv_bytes(part, seq=record.passes[-1].context_tokens, batch=run.batch, dtype=run.dtype)
     peak, resident = run.memory.peak_bytes, run.memory.resident_bytes
     return Score(
-        machine, record.environment.device, record.model, "record", run.phase, run.batch, run.new_tokens,
-        run.context_tokens, record.environment.before.load_average if record.environment.before else None,
-        phase.predicted_s, run.total_s, sum(min(row.samples_s) * row.count for row in run.parts),
-        held + phase.predicted_memory.bytes, None if peak is None or resident is None else resident + peak,
-    )  # fmt: skip
+        machine,
+        record.environment.device,
+        record.model,
+        "record",
+        run.phase,
+        run.batch,
+        run.new_tokens,
+        run.context_tokens,
+        record.environment.before.load_average if record.environment.before else None,
+        phase.predicted_s,
+        run.total_s,
+        sum(min(row.samples_s) * row.count for row in run.parts),
+        held + phase.predicted_memory.bytes,
+        None if peak is None or resident is None else resident + peak,
+    )
 
 
 def mape(errors: Iterable[float | None]) -> float:
@@ -161,12 +193,21 @@ def _summary(own: list[Score]) -> list[str]:
 
 def _row(score: Score) -> str:
     cells = (
-        score.machine, score.model, score.source, score.phase, score.batch, score.new_tokens, score.context_tokens,
-        "–" if score.load is None else f"{score.load:.1f}", _ms(score.predicted_s), _ms(score.fastest_s),
-        f"{100 * score.error:+.1f} %", "–" if score.median_s is None else _ms(score.median_s),
+        score.machine,
+        score.model,
+        score.source,
+        score.phase,
+        score.batch,
+        score.new_tokens,
+        score.context_tokens,
+        "–" if score.load is None else f"{score.load:.1f}",
+        _ms(score.predicted_s),
+        _ms(score.fastest_s),
+        f"{100 * score.error:+.1f} %",
+        "–" if score.median_s is None else _ms(score.median_s),
         "–" if score.median_error is None else f"{100 * score.median_error:+.1f} %",
         "–" if score.memory_error is None else f"{100 * score.memory_error:+.3f} %",
-    )  # fmt: skip
+    )
     return f"| {' | '.join(map(str, cells))} |"
 
 

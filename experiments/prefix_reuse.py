@@ -105,10 +105,18 @@ def main(argv: Sequence[str] | None = None, arch: LlamaArch = ARCH, price: Calla
     model = compile(build(arch, dtype="bf16"), scope="none")
     anew_s, reused_s, error = measure(model, shape, args.rounds)
     answers.finish(
-        QUESTION, "prefix_reuse", args.out, conclude(shape, predicted, ratio(anew_s, reused_s), error), dtype="bf16",
-        arch=arch.as_dict(), shape=shape._asdict(), predicted_s=predicted, anew_s=anew_s, reused_s=reused_s,
+        QUESTION,
+        "prefix_reuse",
+        args.out,
+        conclude(shape, predicted, ratio(anew_s, reused_s), error),
+        dtype="bf16",
+        arch=arch.as_dict(),
+        shape=shape._asdict(),
+        predicted_s=predicted,
+        anew_s=anew_s,
+        reused_s=reused_s,
         largest_logit_error=error,
-    )  # fmt: skip
+    )
 
 
 if __name__ == "__main__":

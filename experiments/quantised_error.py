@@ -93,9 +93,14 @@ def main(argv: Sequence[str] | None = None) -> None:
         raise InputError(f"--text must have at least two tokens; {args.text} has {len(ids)}")
     rows = rows_of(args.model, ids, args.dtype)
     answers.finish(
-        QUESTION, "quantised_error", args.out, conclude(rows), dtype=args.dtype, tokens=len(ids),
+        QUESTION,
+        "quantised_error",
+        args.out,
+        conclude(rows),
+        dtype=args.dtype,
+        tokens=len(ids),
         rows=[one._asdict() for one in rows],
-    )  # fmt: skip
+    )
 
 
 if __name__ == "__main__":

@@ -131,8 +131,10 @@ def _recompute_one(subject: Subject, part: dict[str, Any], plan: Plan) -> dict[s
     work_s, twin_s = subject.beside_twin(partial(subject.run, fresh()), plan)
     with torch.inference_mode():
         # Each pass with a tap of its own: the tensors of the pass before are no part of the peak.
-        peaks = [measure_peak(work, subject.machine.device).peak_bytes
-                 for work in (subject.run_twin, lambda: subject.run(fresh()))]  # fmt: skip
+        peaks = [
+            measure_peak(work, subject.machine.device).peak_bytes
+            for work in (subject.run_twin, lambda: subject.run(fresh()))
+        ]
     return {
         "rounds": plan.most,
         "ratio": _ratio(work_s, twin_s),
@@ -207,9 +209,19 @@ def main(argv: Sequence[str] | None = None) -> None:
     remade = recompute(seqs, Plan(0.0, 20, 20, 3), args.device) if RECOMPUTED in variants else []
     arch, dtype = SUBJECTS[resolve_device(args.device).type]
     answers.finish(
-        QUESTION, "tap_cost", args.out, told(found), device=args.device, arch=arch.as_dict(), dtype=dtype, threads=1,
-        limits=LIMITS, measured=found, recomputed=remade, missed=conclude(found),
-    )  # fmt: skip
+        QUESTION,
+        "tap_cost",
+        args.out,
+        told(found),
+        device=args.device,
+        arch=arch.as_dict(),
+        dtype=dtype,
+        threads=1,
+        limits=LIMITS,
+        measured=found,
+        recomputed=remade,
+        missed=conclude(found),
+    )
 
 
 if __name__ == "__main__":

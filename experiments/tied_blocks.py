@@ -114,9 +114,17 @@ def main(argv: Sequence[str] | None = None) -> None:
     rounds = {"prefill": max(2, args.rounds // 5), "decode": max(2, args.rounds)}
     measured = measure(ARCH, {phase: Plan(0.0, count, count) for phase, count in rounds.items()}, place)
     answers.finish(
-        QUESTION, "tied_blocks", args.out, conclude(measured), device=args.device, arch=ARCH.as_dict(), dtype=DTYPE,
-        threads=args.threads, predicted=predicted, measured=measured,
-    )  # fmt: skip
+        QUESTION,
+        "tied_blocks",
+        args.out,
+        conclude(measured),
+        device=args.device,
+        arch=ARCH.as_dict(),
+        dtype=DTYPE,
+        threads=args.threads,
+        predicted=predicted,
+        measured=measured,
+    )
 
 
 if __name__ == "__main__":

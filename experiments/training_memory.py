@@ -47,24 +47,36 @@ SHAPES = {
 }
 FEW, ALL = Lora(8, ("q", "v")), Lora(8, tuple(TARGETS))
 FULL: tuple[dict[str, Any], ...] = (
-    {}, {"attention": "naive"}, {"recompute": "full"}, {"recompute": "selective"}, {"accumulate": 3},
-    {"recompute": "full", "attention": "naive"}, {"recompute": "selective", "attention": "naive"},
+    {},
+    {"attention": "naive"},
+    {"recompute": "full"},
+    {"recompute": "selective"},
+    {"accumulate": 3},
+    {"recompute": "full", "attention": "naive"},
+    {"recompute": "selective", "attention": "naive"},
     *({"optimizer": name} for name in ("adamw-8bit", "adafactor", "sgd", "sgd-momentum")),
     *({"optimizer": name, "fused_optimizer": True} for name in ("adamw", "sgd", "sgd-momentum")),
-)  # fmt: skip
+)
 ADAPTED: tuple[dict[str, Any], ...] = (
-    {}, {"lora": ALL}, {"recompute": "full"}, {"lora": ALL, "recompute": "full"}, {"accumulate": 2},
+    {},
+    {"lora": ALL},
+    {"recompute": "full"},
+    {"lora": ALL, "recompute": "full"},
+    {"accumulate": 2},
     {"optimizer": "adamw-8bit"},
-)  # fmt: skip
+)
 PACKED: tuple[dict[str, Any], ...] = (
-    {}, {"attention": "masked"}, {"attention": "naive"},
+    {},
+    {"attention": "masked"},
+    {"attention": "naive"},
     *({"attention": way, "recompute": level} for level in ("full", "selective") for way in ("flash", "masked")),
-)  # fmt: skip
+)
 SHARED: dict[str, dict[str, Any]] = {
-    "zero-1": {"zero": 1, "data_parallel": RANKS}, "zero-3": {"zero": 3, "data_parallel": RANKS},
+    "zero-1": {"zero": 1, "data_parallel": RANKS},
+    "zero-3": {"zero": 3, "data_parallel": RANKS},
     "tensor": {"tensor_parallel": RANKS, "fused_optimizer": False},
     "pipeline": {"pipeline_parallel": RANKS, "accumulate": 2 * RANKS},
-}  # fmt: skip
+}
 
 
 def steps() -> Iterator[tuple[str, Tuning]]:
@@ -103,10 +115,15 @@ def shared_row(name: str, way: str, step: Tuning) -> dict[str, Any]:
     held, took = tuning_memory(step), shared_step(step, way)
     resident = held.weight_bytes + held.optimizer_bytes
     return {
-        "shape": name, "step": f"{way} {step.precision}", "moment": largest_of_step(step).moment,
-        "predicted_bytes": held.total_bytes, "taken_bytes": took.total_bytes, "resident_bytes": took.resident_bytes,
-        "resident_error": resident / took.resident_bytes - 1, "error": held.total_bytes / took.total_bytes - 1,
-    }  # fmt: skip
+        "shape": name,
+        "step": f"{way} {step.precision}",
+        "moment": largest_of_step(step).moment,
+        "predicted_bytes": held.total_bytes,
+        "taken_bytes": took.total_bytes,
+        "resident_bytes": took.resident_bytes,
+        "resident_error": resident / took.resident_bytes - 1,
+        "error": held.total_bytes / took.total_bytes - 1,
+    }
 
 
 def described(step: Tuning) -> str:
@@ -141,10 +158,17 @@ def _row(shape: str, step: Tuning) -> dict[str, Any]:
     took = take_step(step)
     said = held.total_bytes + scratch
     return {
-        "shape": shape, "step": described(step), "moment": moment, "predicted_bytes": said, "scratch_bytes": scratch,
-        "taken_bytes": took.total_bytes, "resident_bytes": took.resident_bytes, "error": said / took.total_bytes - 1,
-        "trained": took.trained, "trained_as_said": took.trained == trained_parameters(step),
-    }  # fmt: skip
+        "shape": shape,
+        "step": described(step),
+        "moment": moment,
+        "predicted_bytes": said,
+        "scratch_bytes": scratch,
+        "taken_bytes": took.total_bytes,
+        "resident_bytes": took.resident_bytes,
+        "error": said / took.total_bytes - 1,
+        "trained": took.trained,
+        "trained_as_said": took.trained == trained_parameters(step),
+    }
 
 
 def conclude(rows: list[dict[str, Any]], missing: int) -> str:

@@ -56,9 +56,13 @@ def _cost(kind: str, arch: ClassicArch, source: int, target: int) -> dict[str, A
     if not arch.n_decoder_layers:  # it writes nothing: one pass over the source answers, as a label for each token
         predicted = add_up(classic_ops(arch, source_tokens=source)).flops_full
         return row | {
-            "flops": predicted, "own_kv_bytes": 0, "cross_kv_bytes": 0, "measured_block_params": measured,
-            "measured_flops": _counted(model, source, 0), "measured_kv_bytes": 0,
-        }  # fmt: skip
+            "flops": predicted,
+            "own_kv_bytes": 0,
+            "cross_kv_bytes": 0,
+            "measured_block_params": measured,
+            "measured_flops": _counted(model, source, 0),
+            "measured_kv_bytes": 0,
+        }
     alone = not arch.n_encoder_layers
     # A decoder alone reads the source as the beginning of its own text.
     first, held = (source + 1, source) if alone else (1, 0)
@@ -71,9 +75,13 @@ def _cost(kind: str, arch: ClassicArch, source: int, target: int) -> dict[str, A
     kept = classic_kv_bytes(arch, source_tokens=seen, target_tokens=held + target)
     counted, kv_bytes = _decoded(model, source, target)
     return row | {
-        "flops": flops, "own_kv_bytes": kept.own, "cross_kv_bytes": kept.cross, "measured_block_params": measured,
-        "measured_flops": counted, "measured_kv_bytes": kv_bytes,
-    }  # fmt: skip
+        "flops": flops,
+        "own_kv_bytes": kept.own,
+        "cross_kv_bytes": kept.cross,
+        "measured_block_params": measured,
+        "measured_flops": counted,
+        "measured_kv_bytes": kv_bytes,
+    }
 
 
 def _counted(model: ClassicTransformer, source: int, target: int) -> int:
@@ -112,8 +120,13 @@ def learn(steps: int, seed: int, test: int) -> dict[str, Any]:
             model.train()
 
     train(model, steps, seed=seed, tell=tell)
-    return {"seed": seed, "seconds": perf_counter() - begun_s, "losses": losses[:: max(1, steps // 50)],
-            "translations": found, "cross_attention": _crossing(model)}  # fmt: skip
+    return {
+        "seed": seed,
+        "seconds": perf_counter() - begun_s,
+        "losses": losses[:: max(1, steps // 50)],
+        "translations": found,
+        "cross_attention": _crossing(model),
+    }
 
 
 def _tested(model: ClassicTransformer, tested: list[Pair]) -> dict[str, Any]:
@@ -148,9 +161,11 @@ def conclude(rows: list[dict[str, Any]], runs: list[dict[str, Any]]) -> str:
     """Costs against costs, greedy against beam, over the seeds."""
     both, alone = (next(row for row in rows if row["kind"] == kind) for kind in ("both", "decoder-only"))
     exact = all(
-        row["flops"] == row["measured_flops"] and row["block_params"] == row["measured_block_params"]
-        and row["own_kv_bytes"] + row["cross_kv_bytes"] == row["measured_kv_bytes"] for row in rows
-    )  # fmt: skip
+        row["flops"] == row["measured_flops"]
+        and row["block_params"] == row["measured_block_params"]
+        and row["own_kv_bytes"] + row["cross_kv_bytes"] == row["measured_kv_bytes"]
+        for row in rows
+    )
     end, early = ([run["translations"][when] for run in runs] for when in ("end", "quarter"))
     gains = [one["beam_right"] - one["greedy_right"] for one in (*end, *early)]
 
@@ -189,17 +204,27 @@ def main(argv: Sequence[str] | None = None) -> None:
     rows = costs(source=11, target=12)
     print(f"{'':14}{'parameters':>12}{'FLOPs':>14}{'grows':>12}{'stays':>12}")
     for row in rows:
-        print(f"{row['kind']:14}{row['block_params']:12,}{format_si(row['flops'], ''):>14}"
-              f"{format_bytes(row['own_kv_bytes']):>12}{format_bytes(row['cross_kv_bytes']):>12}")  # fmt: skip
+        print(
+            f"{row['kind']:14}{row['block_params']:12,}{format_si(row['flops'], ''):>14}"
+            f"{format_bytes(row['own_kv_bytes']):>12}{format_bytes(row['cross_kv_bytes']):>12}"
+        )
     runs = side_by_side(
         [partial(learn, steps, seed, args.test) for seed in args.seeds], [f"seed {seed}" for seed in args.seeds]
     )
     for run in runs:
         print(f"seed {run['seed']}: {run['seconds']:.0f} s, {run['translations']}", file=sys.stderr)
     answers.finish(
-        QUESTION, "translation", args.out, conclude(rows, runs), arch=ARCH._asdict(), steps=steps, predicted=rows,
-        measured=runs, begin_id=BEGIN_ID, end_id=END_ID,
-    )  # fmt: skip
+        QUESTION,
+        "translation",
+        args.out,
+        conclude(rows, runs),
+        arch=ARCH._asdict(),
+        steps=steps,
+        predicted=rows,
+        measured=runs,
+        begin_id=BEGIN_ID,
+        end_id=END_ID,
+    )
 
 
 if __name__ == "__main__":

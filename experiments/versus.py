@@ -5,7 +5,7 @@
 
 Blocks of 7B, some of them, with embedding and head; a prompt of 512 tokens, then steps of one. Each contestant runs in
 a process of its own, with its own memory settings and the same threads, and only one at a time: rounds go through all
-of them, there and back. Of a contestant's ways those are raced that came within half of its best in the warm-up.
+of them, there and back. Of a contestant's ways those are raced that came within a quarter of its best in the warm-up.
 llama.cpp, through xllamacpp, tells its own times of a pass. A ratio is the median over the rounds of two times of one
 round, its interval from resampling the rounds. On CUDA the built-in model and transformers run in one dtype: 8 and 4
 bits and llama.cpp have kernels for the CPU alone.
@@ -27,7 +27,7 @@ from experiments.common.contestants import CONTESTANTS, HERE, PRODUCTS, PROMPT, 
 from experiments.common.race import Ratio, ratio
 from experiments.common.sides import Side, ask, end, started
 from llamalab.analytic.kept_weights import model_ops
-from llamalab.analytic.ops import add_up
+from llamalab.analytic.op import add_up
 from llamalab.analytic.pass_shape import PassShape
 from llamalab.arch import LlamaArch
 from llamalab.choices import PHASES
@@ -56,7 +56,7 @@ BARS = (
     ("decode", "llamalab q4_0", "llama.cpp q4_0", 1.0),
     ("decode", "llamalab int4", "llama.cpp q4_0", 1.0),
 )
-_NEAR = 1.5  # times the best of its contestant that a way may take in the warm-up and still be raced
+_NEAR = 1.25  # times the best of its contestant that a way may take in the warm-up and still be raced
 
 
 def predict(arch: LlamaArch, dtype: str) -> dict[str, float]:
@@ -116,18 +116,16 @@ def measure(
 def near_the_best(warm_s: dict[tuple[str, str], float]) -> list[tuple[str, str]]:
     """Of (side, way) with the seconds of a warm-up those that may be the best of their contestant; all yardsticks.
 
-    >>> near_the_best({("a", "decode, x"): 1.0, ("a", "decode, y"): 1.4, ("a", "decode, z"): 1.6, ("a", "sum"): 9.0})
+    >>> near_the_best({("a", "decode, x"): 1.0, ("a", "decode, y"): 1.2, ("a", "decode, z"): 1.6, ("a", "sum"): 0.1})
     [('a', 'decode, x'), ('a', 'decode, y'), ('a', 'sum')]
     """
+    ways = {place: seconds for place, seconds in warm_s.items() if place[1].startswith(PHASES)}
     least: dict[tuple[str, str], float] = {}
-    for (side, name), seconds in warm_s.items():
+    for (side, name), seconds in ways.items():
         rival = contestant(side, name), phase_of(name)
         least[rival] = min(seconds, least.get(rival, seconds))
-    return [
-        (side, name)
-        for (side, name), seconds in warm_s.items()
-        if not name.startswith(PHASES) or seconds <= _NEAR * least[contestant(side, name), phase_of(name)]
-    ]
+    far = {place for place, seconds in ways.items() if seconds > _NEAR * least[contestant(*place), phase_of(place[1])]}
+    return [place for place in warm_s if place not in far]
 
 
 def contestant(side: str, name: str) -> str:

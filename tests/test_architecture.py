@@ -12,7 +12,7 @@ MAP = (ROOT / "docs" / "architecture.md").read_text()
 # From the bottom up; packages of one floor do not import each other.
 FLOORS = (
     {"errors", "startup", "version"},
-    {"checks", "choices", "plain_text", "files", "hardware"},
+    {"checks", "choices", "extras", "plain_text", "files", "hardware"},
     {"units"},
     {"formatting"},
     {"arch"},
@@ -120,6 +120,34 @@ def test_a_name_is_imported_from_its_home() -> None:
         if alias.asname == alias.name
     ]
     assert again == []
+
+
+def test_a_package_that_is_a_door_is_the_one_way_to_its_names() -> None:
+    """A name in the `__all__` of a package's __init__ that a module below defines is not imported from that module."""
+    doors = {}
+    for package in packages() - {"llamalab"}:
+        tree = ast.parse((ROOT / package / "__init__.py").read_text())
+        for node in tree.body:
+            if isinstance(node, ast.Assign) and getattr(node.targets[0], "id", "") == "__all__":
+                doors[package.replace("/", ".")] = set(ast.literal_eval(node.value))
+    again = [
+        f"{name}: {node.module}.{alias.name}"
+        for name, path in modules().items()
+        if name != "llamalab"
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.ImportFrom)
+        for door, names in doors.items()
+        if (node.module or "").startswith(f"{door}.") and not f"{name}.".startswith(f"{door}.")
+        for alias in node.names
+        if alias.name in names
+    ]
+    assert again == []
+    modules_with_all = [
+        name
+        for name, path in modules().items()
+        if path.name != "__init__.py" and re.search(r"^__all__ = ", path.read_text(), re.MULTILINE)
+    ]
+    assert modules_with_all == [], "a module's names are its own; only a package is a door to those of others"
 
 
 @pytest.mark.parametrize("package", sorted(packages() - {"llamalab"}))

@@ -15,7 +15,8 @@ from llamalab.analytic.calibration_files import constants_to_json, read_constant
 from llamalab.analytic.constants import choose
 from llamalab.analytic.forecast import forecast
 from llamalab.analytic.kv_cache import kv_bytes
-from llamalab.analytic.ops import add_up, forward_ops
+from llamalab.analytic.op import add_up
+from llamalab.analytic.ops import forward_ops
 from llamalab.analytic.params import weight_bytes
 from llamalab.analytic.pass_shape import PassShape
 from llamalab.analytic.rate_constants import CLASSES

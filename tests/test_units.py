@@ -5,7 +5,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from llamalab.errors import InputError, UnknownNameError
-from llamalab.formatting import format_bytes, format_si
 from llamalab.units import DTYPES, MEMORY_UNITS, dtype_bits, parse_count, parse_memory, storage_bytes
 
 COUNTS = st.integers(1, 10**9)
@@ -82,35 +81,3 @@ def test_storage_is_elements_times_size(elements: int, dtype: str) -> None:
 @pytest.mark.parametrize(("elements", "size"), [(1, 3), (128, 66), (129, 69), (4096 * 4096, 8_650_752)])
 def test_grouped_storage_counts_a_scale_for_every_group_begun(elements: int, size: int) -> None:
     assert storage_bytes(elements, "int4") == size
-
-
-@pytest.mark.parametrize(
-    ("count", "text"),
-    [
-        (0, "0 B"),
-        (1023, "1023 B"),
-        (1024, "1.00 KiB"),
-        (34_359_738_368, "32.00 GiB"),
-        (-2048, "-2.00 KiB"),
-        (2**50, "1024.00 TiB"),
-    ],
-)
-def test_bytes_are_shown_in_binary_units(count: int, text: str) -> None:
-    assert format_bytes(count) == text
-
-
-@pytest.mark.parametrize(
-    ("value", "text"),
-    [
-        (0, "0 s"),
-        (1, "1.00 s"),
-        (999, "999.00 s"),
-        (1e3, "1.00 ks"),
-        (2.5e15, "2.50 Ps"),
-        (0.5, "500.00 ms"),
-        (3e-6, "3.00 µs"),
-        (4e-9, "4.00 ns"),
-    ],
-)
-def test_quantities_are_shown_with_decimal_prefixes(value: float, text: str) -> None:
-    assert format_si(value, "s") == text

@@ -36,8 +36,9 @@ def vocabularies() -> Plot:
         arch = PRESETS[name].arch
         share = 1 - sum(_parts(name)[1:]) / sum(_parts(name))
         axes.plot(arch.vocab_size, share, marker="o", markersize=7, color=INK["ends"], linestyle="")
-        axes.annotate(name, (arch.vocab_size, share), xytext=(7, -3), textcoords="offset points", fontsize=8,
-                      color=INK["ink"])  # fmt: skip
+        axes.annotate(
+            name, (arch.vocab_size, share), xytext=(7, -3), textcoords="offset points", fontsize=8, color=INK["ink"]
+        )
     axes.set_xscale("log")
     ticks(axes, [512, 4000, 32_000, 128_256])
     axes.set_xlim(right=600_000)
@@ -80,9 +81,11 @@ def block() -> Plot:
     for tokens in lengths:
         ops = forward_ops(PRESETS["7b"].arch, PassShape(tokens))
         whole = add_up(ops).flops_causal
-        groups = {"attention itself": [op for op in ops if op.kind == "attention"],
-                  "its projections": [op for op in ops if op.kind == "gemm" and op.part == "attention"],
-                  "feed-forward": [op for op in ops if op.kind == "gemm" and op.part == "feed_forward"]}  # fmt: skip
+        groups = {
+            "attention itself": [op for op in ops if op.kind == "attention"],
+            "its projections": [op for op in ops if op.kind == "gemm" and op.part == "attention"],
+            "feed-forward": [op for op in ops if op.kind == "gemm" and op.part == "feed_forward"],
+        }
         rows.append({name: add_up(own).flops_causal / whole for name, own in groups.items()})
     names = list(rows[0])
     for look, name in enumerate(names):
@@ -131,9 +134,12 @@ def ranks() -> Plot:
 
 
 CHARTS: dict[str, Callable[[], Plot]] = {
-    "01-vocabularies": vocabularies, "02-parameters": parameters, "08-block": block, "11-schedule": schedule,
+    "01-vocabularies": vocabularies,
+    "02-parameters": parameters,
+    "08-block": block,
+    "11-schedule": schedule,
     "12-ranks": ranks,
-}  # fmt: skip
+}
 
 
 def draw(folder: Path) -> list[Path]:

@@ -40,8 +40,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
             code = llamalab(["report", *asked, "--out", str(page)])
         if code:
             return code
-        pictures = [(ROOT / "docs" / "images" / f"{stem}.png", _picture(browser, page, anchor, size, Path(name) / stem))
-                    for stem, anchor, size in PICTURES]  # fmt: skip
+        pictures = [
+            (ROOT / "docs" / "images" / f"{stem}.png", _picture(browser, page, anchor, size, Path(name) / stem))
+            for stem, anchor, size in PICTURES
+        ]
         for suffix in (".html", ".json"):
             shutil.copyfile(page.with_suffix(suffix), EXAMPLE.with_suffix(suffix))
         for target, picture in pictures:
@@ -57,8 +59,13 @@ def with_verdict(readme: str, verdict: str) -> str:
     >>> with_verdict(f"$ {COMMAND}\nold\n```\n", "new\n") == f"$ {COMMAND}\nnew\n```\n"
     True
     """
-    return re.sub(rf"({re.escape(f'$ {COMMAND}')}\n).*?(```)", lambda found: f"{found[1]}{verdict}{found[2]}", readme,
-                  count=1, flags=re.DOTALL)  # fmt: skip
+    return re.sub(
+        rf"({re.escape(f'$ {COMMAND}')}\n).*?(```)",
+        lambda found: f"{found[1]}{verdict}{found[2]}",
+        readme,
+        count=1,
+        flags=re.DOTALL,
+    )
 
 
 def _picture(browser: str, page: Path, anchor: str, size: str, stem: Path) -> Path:
@@ -67,11 +74,19 @@ def _picture(browser: str, page: Path, anchor: str, size: str, stem: Path) -> Pa
     others = f"<style>main > section:not(#{anchor}) {{ display: none; }}</style></head>"
     alone.write_text(page.read_text(encoding="utf-8").replace("</head>", others, 1), encoding="utf-8")
     command = (
-        browser, "--headless", "--no-sandbox", "--disable-gpu", "--no-first-run", "--hide-scrollbars",
-        "--disable-background-networking", "--blink-settings=preferredColorScheme=1",
-        f"--user-data-dir={stem.with_suffix('.profile')}", f"--window-size={size}", f"--screenshot={target}",
+        browser,
+        "--headless",
+        "--no-sandbox",
+        "--disable-gpu",
+        "--no-first-run",
+        "--hide-scrollbars",
+        "--disable-background-networking",
+        "--blink-settings=preferredColorScheme=1",
+        f"--user-data-dir={stem.with_suffix('.profile')}",
+        f"--window-size={size}",
+        f"--screenshot={target}",
         alone.as_uri(),
-    )  # fmt: skip
+    )
     subprocess.run(command, check=True, capture_output=True, timeout=120)
     return target
 

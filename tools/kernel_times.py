@@ -43,8 +43,10 @@ def rows_of(folder: Path) -> Iterator[Row]:
 
 def text_of(folder: Path) -> str:
     """The whole file."""
-    lines = ("\t".join((device, kernel, "x".join(map(str, sizes)), f"{ms:.5g}", source))
-             for device, kernel, sizes, ms, source in rows_of(folder))  # fmt: skip
+    lines = (
+        "\t".join((device, kernel, "x".join(map(str, sizes)), f"{ms:.5g}", source))
+        for device, kernel, sizes, ms, source in rows_of(folder)
+    )
     return "\n".join((*HEAD_LINES, *lines, ""))
 
 

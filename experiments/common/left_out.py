@@ -43,10 +43,11 @@ def unseen(scored: Sequence[Scored]) -> list[Unseen]:
     """What the fits did not see."""
     with open(HELD_OUT, encoding="utf-8", newline="") as file:
         return [
-            Unseen(scored[int(row["row"])], row["constants"], float(row["fold_log_error"]),
-                   float(row["device_log_error"]))
+            Unseen(
+                scored[int(row["row"])], row["constants"], float(row["fold_log_error"]), float(row["device_log_error"])
+            )
             for row in csv.DictReader(file)
-        ]  # fmt: skip
+        ]
 
 
 def mape(log_errors: Iterable[float]) -> float:

@@ -47,15 +47,17 @@ class LlamaServer:
 
     def times(self, prompt: list[int], tokens: int, *, reuse: bool) -> Times:
         """Continue a prompt of token ids by so many tokens; `reuse` keeps what the cache has of it."""
-        told = self._ask("completion", prompt=prompt, n_predict=tokens, temperature=0, cache_prompt=reuse,
-                         ignore_eos=True)["timings"]  # fmt: skip
+        told = self._ask(
+            "completion", prompt=prompt, n_predict=tokens, temperature=0, cache_prompt=reuse, ignore_eos=True
+        )["timings"]
         # Its clock of generation starts with the first token, which the prompt gave.
         return Times(told["prompt_ms"] / 1e3, told["predicted_ms"] / 1e3)
 
     def _ask(self, what: str, **content: Any) -> Any:
         request = urllib.request.Request(
-            f"{self._server.listening_address}/{what}", json.dumps(content).encode(),
+            f"{self._server.listening_address}/{what}",
+            json.dumps(content).encode(),
             {"Content-Type": "application/json"},
-        )  # fmt: skip
+        )
         with urllib.request.urlopen(request, timeout=_LIMIT_S) as answer:
             return json.load(answer)

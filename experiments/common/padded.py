@@ -26,9 +26,14 @@ def padded(model: Transformer, *, dim: int, ffn_dim: int, layers: int, dtype: st
         )
     times = dim // small.dim
     large = small.replace(
-        dim=dim, ffn_dim=ffn_dim, n_layers=layers, n_heads=times * small.n_heads, n_kv_heads=times * small.n_kv_heads,
-        norm_eps=small.norm_eps / times, tied_embeddings=False,
-    )  # fmt: skip
+        dim=dim,
+        ffn_dim=ffn_dim,
+        n_layers=layers,
+        n_heads=times * small.n_heads,
+        n_kv_heads=times * small.n_kv_heads,
+        norm_eps=small.norm_eps / times,
+        tied_embeddings=False,
+    )
     made = build(large, dtype=dtype)
     state = model.state_dict()
     state.setdefault("output.weight", state["tok_embeddings.weight"])

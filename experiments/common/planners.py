@@ -6,7 +6,8 @@ The head is on every token and the whole embedding is read; ranks divide peak an
 import math
 
 from llamalab.analytic.kv_cache import kv_bytes_per_token
-from llamalab.analytic.ops import add_up, forward_ops
+from llamalab.analytic.op import add_up
+from llamalab.analytic.ops import forward_ops
 from llamalab.analytic.params import weight_bytes
 from llamalab.analytic.pass_shape import PassShape
 from llamalab.analytic.workload import Workload

@@ -6,7 +6,7 @@ from dataclasses import replace
 import torch
 
 from llamalab.analytic.kept_weights import model_ops
-from llamalab.analytic.ops import Op
+from llamalab.analytic.op import Op
 from llamalab.analytic.params import weight_bytes
 from llamalab.analytic.pass_shape import PassShape
 from llamalab.arch import LlamaArch
@@ -49,8 +49,15 @@ class Prices:
 
     def copy_s(self, moved_bytes: int, calls: int) -> float:
         """So many bytes read and as many written by calls of a copy."""
-        each = Op("copy", "elementwise", calls, read_bytes=moved_bytes // calls, written_bytes=moved_bytes // calls,
-                  roof="copy", part="attention")  # fmt: skip
+        each = Op(
+            "copy",
+            "elementwise",
+            calls,
+            read_bytes=moved_bytes // calls,
+            written_bytes=moved_bytes // calls,
+            roof="copy",
+            part="attention",
+        )
         return self._sum([each])
 
     def _ops(self, new: int, context: int | Sequence[int], batch: int, logits: str) -> tuple[Op, ...]:

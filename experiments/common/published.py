@@ -67,13 +67,27 @@ def read_points(path: Path = POINTS) -> list[Point]:
 
 def _point(row: dict[str, str]) -> Point:
     work = Workload(
-        int(row["prompt"]), int(row["generate"]), int(row["batch"]), row["dtype"], row["weight_dtype"],
-        row["kv_dtype"], tensor_parallel=int(row["tensor_parallel"]),
-    )  # fmt: skip
+        int(row["prompt"]),
+        int(row["generate"]),
+        int(row["batch"]),
+        row["dtype"],
+        row["weight_dtype"],
+        row["kv_dtype"],
+        tensor_parallel=int(row["tensor_parallel"]),
+    )
     return Point(
-        row["id"], row["scored"] == "yes", row["group"], row["source"], row["revision"], row["model"],
-        find_hardware(row["device"]), work, row["quantity"], float(row["value"]), row["note"],
-    )  # fmt: skip
+        row["id"],
+        row["scored"] == "yes",
+        row["group"],
+        row["source"],
+        row["revision"],
+        row["model"],
+        find_hardware(row["device"]),
+        work,
+        row["quantity"],
+        float(row["value"]),
+        row["note"],
+    )
 
 
 def shipped(point: Point) -> Times:

@@ -21,12 +21,12 @@ MIN_SPREAD, QUANTILE = 0.06, 0.9
 FEW, POOL = 8, 3
 
 
-def spreads(points: Sequence[MeasuredPoint], errors: dict[int, float]) -> dict[str, float]:
+def spreads(points: Sequence[MeasuredPoint], errors: Sequence[float]) -> dict[str, float]:
     """The half-width by phase that holds 9 of 10 of these errors, as a ratio minus 1; of all where a phase has few."""
-    every = [abs(error) for error in errors.values()]
+    every = [abs(error) for error in errors]
     found = {}
     for phase in SPREAD_PHASES:
-        own = [abs(errors[i]) for i, point in enumerate(points) if _phase(point) == phase]
+        own = [abs(error) for point, error in zip(points, errors, strict=True) if _phase(point) == phase]
         found[phase] = round(max(MIN_SPREAD, float(np.expm1(_quantile(own if len(own) >= FEW else every)))), 3)
     return found
 

@@ -14,8 +14,15 @@ from llamalab.arch import LlamaArch
 from llamalab.errors import MissingError
 from llamalab.measure.device.peak_memory import allocation_peak
 
-_MODULES = {"q": "q_proj", "k": "k_proj", "v": "v_proj", "o": "o_proj", "gate": "gate_proj", "up": "up_proj",
-            "down": "down_proj"}  # fmt: skip
+_MODULES = {
+    "q": "q_proj",
+    "k": "k_proj",
+    "v": "v_proj",
+    "o": "o_proj",
+    "gate": "gate_proj",
+    "up": "up_proj",
+    "down": "down_proj",
+}
 _RECOMPUTED = "recomputed"  # the name of an attention function that keeps its inputs alone
 _PACKED = "packed"  # and of one that takes the lengths of documents
 
@@ -101,10 +108,15 @@ def hugging_face(arch: LlamaArch, attention: str) -> nn.Module:
     from transformers import LlamaConfig, LlamaForCausalLM
 
     config = LlamaConfig(
-        hidden_size=arch.dim, num_hidden_layers=arch.n_layers, num_attention_heads=arch.n_heads,
-        num_key_value_heads=arch.n_kv_heads, intermediate_size=arch.ffn_dim, vocab_size=arch.vocab_size,
-        attn_implementation=attention, tie_word_embeddings=arch.tied_embeddings,
-    )  # fmt: skip
+        hidden_size=arch.dim,
+        num_hidden_layers=arch.n_layers,
+        num_attention_heads=arch.n_heads,
+        num_key_value_heads=arch.n_kv_heads,
+        intermediate_size=arch.ffn_dim,
+        vocab_size=arch.vocab_size,
+        attn_implementation=attention,
+        tie_word_embeddings=arch.tied_embeddings,
+    )
     return LlamaForCausalLM(config)
 
 
@@ -152,9 +164,13 @@ def _quantise(model: Any, *, twice: bool) -> None:
             for name, linear in list(parent.named_children()):
                 if isinstance(linear, nn.Linear):
                     narrow = bits.nn.Linear4bit(
-                        linear.in_features, linear.out_features, bias=False, compute_dtype=linear.weight.dtype,
-                        quant_type="nf4", compress_statistics=twice,
-                    )  # fmt: skip
+                        linear.in_features,
+                        linear.out_features,
+                        bias=False,
+                        compute_dtype=linear.weight.dtype,
+                        quant_type="nf4",
+                        compress_statistics=twice,
+                    )
                     narrow.weight = bits.nn.Params4bit(
                         linear.weight.data, requires_grad=False, quant_type="nf4", compress_statistics=twice
                     ).to("cpu")
@@ -180,10 +196,11 @@ def _optimizer(step: Tuning, trained: list[nn.Parameter]) -> Any:
         return _bitsandbytes().optim.AdamW8bit(trained, min_8bit_size=0)
     fused = {"fused": True} if step.fused_optimizer else {"foreach": False}
     return {
-        "adamw": partial(torch.optim.AdamW, **fused), "sgd": partial(torch.optim.SGD, **fused),
+        "adamw": partial(torch.optim.AdamW, **fused),
+        "sgd": partial(torch.optim.SGD, **fused),
         "sgd-momentum": partial(torch.optim.SGD, momentum=0.9, **fused),
         "adafactor": partial(torch.optim.Adafactor, foreach=False),
-    }[step.optimizer](trained, lr=1e-3)  # fmt: skip
+    }[step.optimizer](trained, lr=1e-3)
 
 
 def _bitsandbytes() -> Any:

@@ -15,8 +15,11 @@ from torch.nn import functional
 from llamalab.model import Transformer
 
 ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
-    "relu": functional.relu, "gelu": functional.gelu, "silu": functional.silu, "sigmoid": functional.sigmoid,
-}  # fmt: skip
+    "relu": functional.relu,
+    "gelu": functional.gelu,
+    "silu": functional.silu,
+    "sigmoid": functional.sigmoid,
+}
 
 
 class FeedForwardVariant(nn.Module):

@@ -7,6 +7,6 @@ Memory: `activations`, `memory`, `fit` and its parts. Training: `training`, `fin
 Rates: `constants`, `data_sheet`, `stacks`, `calibration_files`. Time: `roofline` (one operation), `forecast` (a run),
 `splits`, `plan`.
 Does not belong here: torch or any other package (the torch-free zone), anything measured, printing, files other than
-constants. It never looks at the model, so that its numbers and the model's can be held against each other.
+constants. It does not import the model, so that the two accounts can be compared.
 May import: arch, presets, hardware, units, errors.
 """

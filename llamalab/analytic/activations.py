@@ -1,8 +1,7 @@
 """Peak bytes of activations: the largest step of one forward pass.
 
-The largest moment of each step is llamalab.analytic.pass_memory's. Weights, KV cache and the tokens are not
-activations: they are there before the pass begins. What kernels take for themselves is added where it is known or
-bounded: llamalab.analytic.scratch.
+llamalab.analytic.pass_memory has the moments of each step. Weights, KV cache and the tokens are not activations: they
+exist before the pass. Scratch memory of kernels is added where it is known or bounded: llamalab.analytic.scratch.
 """
 
 from llamalab.analytic.attention_cost import QUERY_CHUNK, AttentionShape, check_shape, keys_in_view
@@ -16,7 +15,7 @@ from llamalab.errors import UnknownNameError
 from llamalab.startup.hints import NamedTuple
 from llamalab.units import check_unscaled, storage_bytes
 
-WAYS = ("flash", "masked", "naive", "chunked")  # of holding what attention makes
+WAYS = ("flash", "masked", "naive", "chunked")  # ways in which attention holds memory
 
 TAKING_MASKS = (
     "sdpa",
@@ -35,9 +34,9 @@ class Live(NamedTuple):
 
 
 def live_moments(arch: LlamaArch, shape: PassShape, scratch: Scratch | None = None) -> tuple[Moment, ...]:
-    """Every moment of one block and of the head that can be the largest, in order, on one rank.
+    """Live bytes at every moment of one block and of the head that may be the largest, in order, on one rank.
 
-    A cache of another storage is decoded before it is attended. `scratch` tells what kernels take for themselves
+    A cache of another storage is decoded before attention. `scratch` gives the scratch memory of kernels
     (default: nothing). Raises UnknownNameError and InputError as forward_ops, for a ragged batch too.
     """
     check_unscaled(shape.dtype)
@@ -52,7 +51,7 @@ def live_moments(arch: LlamaArch, shape: PassShape, scratch: Scratch | None = No
 
 
 def live_steps(arch: LlamaArch, shape: PassShape, scratch: Scratch | None = None) -> tuple[Live, ...]:
-    """The most that is alive in each step of one block, and in the head, on one rank. Errors as for live_moments."""
+    """The most live bytes in each step of one block, and in the head, on one rank. Errors as for live_moments."""
     largest: dict[str, int] = {}
     for step, held in live_moments(arch, shape, scratch):
         largest[step] = max(held, largest.get(step, 0))
@@ -60,7 +59,7 @@ def live_steps(arch: LlamaArch, shape: PassShape, scratch: Scratch | None = None
 
 
 def peak_activation_bytes(arch: LlamaArch, shape: PassShape, scratch: Scratch | None = None) -> Live:
-    """The step that holds most, and how much.
+    """The step with the most live bytes, and their number.
 
     >>> from llamalab.presets import PRESETS
     >>> shape = PassShape(new_tokens=512)
@@ -71,7 +70,7 @@ def peak_activation_bytes(arch: LlamaArch, shape: PassShape, scratch: Scratch | 
 
 
 def memory_of(backend: str, algorithm: str) -> str:
-    """By which way of attention_bytes a backend of that algorithm holds memory.
+    """The way of attention_bytes in which a backend of an algorithm holds memory.
 
     >>> memory_of("triton", "flash"), memory_of("chunked", "flash"), memory_of("sdpa", "flash")
     ('flash', 'chunked', 'masked')
@@ -82,7 +81,7 @@ def memory_of(backend: str, algorithm: str) -> str:
 
 
 def attention_bytes(shape: AttentionShape, way: str) -> int:
-    """What one attention call holds above Q, K and V.
+    """Peak bytes of one attention call above Q, K and V.
 
     Naive: the scores and the pattern, or the pattern and the output where that is more.
     Flash: the output, and one fp32 running sum per query and head.
@@ -113,5 +112,5 @@ def attention_bytes(shape: AttentionShape, way: str) -> int:
 
 
 def _of_window(shape: AttentionShape) -> AttentionShape:
-    """The same call with the keys alone that some of its queries see."""
+    """The same call, restricted to the keys that some of its queries see."""
     return shape._replace(context_tokens=keys_in_view(shape.new_tokens, shape.context_tokens, shape.window))

@@ -1,12 +1,12 @@
-"""What attention computes and what it moves, for the naive and the flash algorithm.
+"""FLOPs and bytes of attention, for the naive and the flash algorithm.
 
 Naive attention writes the T x S scores to memory, reads them for the softmax, writes the pattern
 and reads it again: O(S**2) bytes. Flash attention keeps a tile of scores on chip and moves Q and
 the output once, K and V once per tile of queries (Dao et al. 2022, arXiv 2205.14135, theorem 2).
 Both do the same 4 * E matrix FLOPs per pair of query and key.
 
-Dimensions: B batch, T new tokens, S keys in view (cached and new), H query heads, K KV heads,
-E head dim. Causal counts are exact: query t of T sees S - T + t + 1 keys, and of a window W at most W.
+Dimensions: B batch, T new tokens, S visible keys (cached and new), H query heads, K KV heads, E head dim. Causal
+counts are exact: query t of T sees S - T + t + 1 keys, and of a window W at most W.
 """
 
 from llamalab.checks import whole
@@ -82,7 +82,7 @@ class AttentionStep(NamedTuple):
 
     @property
     def roof(self) -> str:
-        """The most that its arithmetic may reach, as llamalab.analytic.op.ROOFS."""
+        """The roof of its arithmetic, one of llamalab.analytic.op.ROOFS."""
         return _ROOF_OF_STEP[self.name]
 
     @property
@@ -200,7 +200,7 @@ def tile_pairs(shape: AttentionShape, query_tile: int, key_tile: int) -> int:
 
 
 def total(steps: tuple[AttentionStep, ...]) -> AttentionStep:
-    """The steps of an algorithm added up."""
+    """The sum over the steps of an algorithm."""
     sums: list[int] = [sum(getattr(step, field) for step in steps) for field in AttentionStep._fields[1:]]
     return AttentionStep("total", *sums)
 

@@ -1,4 +1,4 @@
-"""The sequences that a forward pass works on: a batch, a ragged batch, or one chunk of a prompt.
+"""The sequences of a forward pass: a batch, a ragged batch, or one chunk of a prompt.
 
 T new tokens end a context of S tokens: prefill is T = S, decode is T = 1, a later chunk is T < S.
 """

@@ -1,4 +1,4 @@
-"""Constants measured on a machine, as `llamalab calibrate` keeps them: a JSON file a device and dtype."""
+"""Constants measured on a machine, as `llamalab calibrate` stores them: a JSON file a device and dtype."""
 
 import os
 from collections.abc import Mapping, Sequence
@@ -17,12 +17,12 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 CALIBRATION_SCHEMA = 1
-UNCHECKED_SPREAD = 1.0  # of a calibration that was checked on no pass of a phase
-POOR_SPREAD = 0.5  # at least, where the calibration is graded poor
+UNCHECKED_SPREAD = 1.0  # spread without checked passes of a phase
+POOR_SPREAD = 0.5  # least spread of a calibration with the grade poor
 
 
 def folder() -> "Path":
-    """Where this machine's calibrations are kept."""
+    """The folder of this machine's calibrations."""
     from pathlib import Path  # here, as json below: a prediction from shipped constants needs neither
 
     base = os.environ.get("XDG_DATA_HOME") or os.path.join(os.path.expanduser("~"), ".local", "share")
@@ -30,7 +30,7 @@ def folder() -> "Path":
 
 
 def default_path(device: str, dtype: str, weight_dtype: str | None = None) -> "Path":
-    """Where the constants of one device and dtype, calibrated on this machine, are kept; those of quantised weights."""
+    """The file of one device's constants in a dtype on this machine; another one for quantised weights."""
     return folder() / f"{device}-{dtype}{f'-{weight_dtype}-weights' if weight_dtype else ''}.json"
 
 
@@ -39,9 +39,9 @@ def constants_to_json(
 ) -> str:
     """Calibrated constants as text for default_path.
 
-    `validation` holds `prefill_error` and `decode_error`, mean absolute relative errors on shapes that the
-    calibration did not see, None where there were none, and `points`, those shapes. `more` is kept as it is: `title`
-    and `memory_bytes` of the machine among it, `grade`, and `fitted`, by class what it was fitted on.
+    `validation` holds `prefill_error` and `decode_error`, mean absolute relative errors on shapes that were not fitted,
+    None where there were none, and `points`, those shapes. `more` is stored unchanged: `title` and `memory_bytes` of
+    the machine among it, `grade`, and `fitted`, the range of fitted work by class.
     """
     import json
 
@@ -73,7 +73,10 @@ def read_constants(path: "Path", dtype: str) -> Constants:
 
 
 def parsed_constants(data: Mapping[str, Any], source: str, dtype: str) -> Constants:
-    """Constants from what read_calibration gives. Raises FormatError, or InputError for another dtype."""
+    """Constants from what read_calibration gives. Raises FormatError, or InputError for another dtype.
+
+    The interval is never narrower than rounds of the same pass were apart: beside other work so may be the next run.
+    """
     from llamalab.records.codec import (
         from_plain,  # here: it imports dataclasses, which a tier without a file does not need
     )
@@ -88,14 +91,15 @@ def parsed_constants(data: Mapping[str, Any], source: str, dtype: str) -> Consta
         for key in ("device", "dtype", "made_on"):
             from_plain(str, data[key], f"{key} of {source}")
         made_for, grade = data["dtype"], grades.read_grade(data.get("grade"))
-        poor = grade.name == "poor"
-        spread = max(_spread(errors), POOR_SPREAD if poor else 0.0)
-        basis = f"calibrated on {data['device']} {data['made_on']}{f' ({grade.words})' if poor else ''}"
+        scatter = from_plain(float | None, data.get("spread_between_rounds"), f"spread_between_rounds of {source}")
+        spread = max(_spread(errors), scatter or 0.0, POOR_SPREAD if grade.name == "poor" else 0.0)
+        said = f" ({grade.words})" if grade.name in ("poor", "fair") else ""
+        basis = f"calibrated on {data['device']} {data['made_on']}{said}"
         for name, rate in rates.items():
             _check(source, name, rate)
         kinds = {"collective"} | {
             name.partition("_")[0] for name in CLASSES
-        }  # a calibration may tell modes of a kind apart
+        }  # a calibration may have several modes of a kind
         if odd := {name for name in rates if name.partition("_")[0] not in kinds}:
             raise FormatError(
                 f"{source} must hold classes of {', '.join(sorted(CLASSES))}; got {', '.join(sorted(odd))}"
@@ -116,9 +120,9 @@ def _spread(errors: Sequence[float | None]) -> float:
 
 
 def _ranges(fitted: Mapping[str, Any]) -> dict[str, Range]:
-    """What each class was fitted on; older files do not tell."""
-    told = {name: one for name, one in fitted.items() if "bytes" in one}
-    return {name: Range(_pair(one["flops"]), _pair(one["bytes"])) for name, one in told.items()}
+    """The range of fitted work of each class; empty in older files."""
+    with_work = {name: one for name, one in fitted.items() if "bytes" in one}
+    return {name: Range(_pair(one["flops"]), _pair(one["bytes"])) for name, one in with_work.items()}
 
 
 def _pair(values: Any) -> tuple[int, int]:
@@ -128,7 +132,7 @@ def _pair(values: Any) -> tuple[int, int]:
 
 
 def measured_spec(dtype: str, *, device: str | None = None) -> HardwareSpec:
-    """This machine as a row of hardware, from its calibration: of `device`, or of whatever was calibrated last.
+    """This machine as a row of hardware, from its calibration: of `device`, or of the latest one.
 
     Raises MissingError where nothing was calibrated for `dtype`, FormatError for a file that is no calibration.
     """
@@ -144,7 +148,7 @@ def measured_spec(dtype: str, *, device: str | None = None) -> HardwareSpec:
         return HARDWARE[data["device"]]
     if not rates:
         raise UnavailableError(f"{path} must hold constants of some class; it holds none; calibrate again")
-    # Products show the machine best; where they have no constants, whatever reached most.
+    # Products are the most reliable; without constants for them, the highest rate of all classes is used.
     shown = [rates["gemm"]] if "gemm" in rates else list(rates.values())
     peaks = dict.fromkeys(PEAK_DTYPES) | {dtype: max(one.peak_flops_per_s or 0.0 for one in shown) or None}
     return HardwareSpec(

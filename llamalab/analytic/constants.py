@@ -1,14 +1,14 @@
-"""Which constants a prediction takes: the fraction of its data sheet that a device reaches, in three tiers.
+"""The choice of a prediction's constants: the fraction of the data sheet that a device reaches, in three tiers.
 
 Per class of operation: a fixed time t0, the efficiencies e_c and e_m against peak and bandwidth, and
 the exponent q of the soft maximum (llamalab.analytic.roofline). In rising trust:
 
-    bound       the data sheet; nothing is lost (llamalab.analytic.data_sheet)
+    bound       the data sheet without losses (llamalab.analytic.data_sheet)
     shipped     fitted on single kernels (llamalab.analytic.shipped_constants)
     calibrated  rates measured on the machine at hand (llamalab.analytic.calibration_files)
 
-Shipped constants are fractions, so a device without kernel data takes those of the fitted device
-whose peak and bandwidth are nearest, and its prediction says so.
+Shipped constants are fractions, so that a device without kernel data uses those of the fitted device
+whose peak and bandwidth are nearest, which its prediction states.
 """
 
 from functools import lru_cache

@@ -1,7 +1,7 @@
-"""What the threads of a run reach of a CPU: the cores that work, and the memory that their dies can read.
+"""The share of a CPU that the threads of a run use: cores, and bandwidth of the dies on which they run.
 
-A core does nothing for a second thread, and threads fill one die (or cluster) after the other: those of one die share
-its way to the memory, which is narrower than all channels together.
+A second thread on a core adds nothing, and threads fill one die (or cluster) after the other: those of one die share
+its link to the memory, which is narrower than all channels together.
 """
 
 from llamalab.hardware import HardwareSpec
@@ -16,7 +16,7 @@ class Reach(NamedTuple):
 
 
 def reach(spec: HardwareSpec, threads: int | None, die_bytes_per_s: float | None) -> Reach:
-    """What so many threads (default: one a core) reach where a die reads so many bytes a second; all of a GPU.
+    """The shares used by so many threads (default: one a core) where a die reads so many byte/s; all of a GPU.
 
     >>> from llamalab.hardware import find_hardware
     >>> reach(find_hardware("threadripper-5975wx"), 8, 51.2e9)

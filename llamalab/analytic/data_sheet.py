@@ -1,4 +1,4 @@
-"""Rates that no run can beat: peaks and bandwidth of a data sheet, by class of operation."""
+"""Upper limits of all rates: peaks and bandwidth of a data sheet, by class of operation."""
 
 from llamalab.analytic.roofline import Rates
 from llamalab.errors import UnavailableError
@@ -6,12 +6,12 @@ from llamalab.hardware import HardwareSpec
 
 # A multiprocessor issues this many lanes a clock: four schedulers x a warp of 32, four SIMDs x 16.
 ISSUE_LANES = {"NVIDIA": 128, "AMD": 64}
-# Stored small, multiplied in the dtype of the activations.
+# Storage types that are multiplied in the dtype of the activations.
 WEIGHT_ONLY = ("int8", "int4", "q4_0", "q8_0", "q4_k_m", "q5_k_m", "q6_k")
 
 
 def data_sheet(spec: HardwareSpec, dtype: str, weight_dtype: str, *, packed: bool = False) -> dict[str, Rates]:
-    """Rates by class that no run can beat: the peaks of the data sheet at the highest clock, without any loss.
+    """Upper limits by class: the peaks of the data sheet at the highest clock, without any loss.
 
     fp16 may be accumulated in fp16 where that is faster; `packed` weights may be multiplied in any narrow type.
     """
@@ -41,7 +41,7 @@ def _highest(spec: HardwareSpec, dtype: str, *, packed: bool = False) -> float:
 
 
 def product_dtype(spec: HardwareSpec, dtype: str, weight_dtype: str) -> str:
-    """The dtype that matrix products run in: the weights' where they are no mere storage and the device has it.
+    """The dtype of matrix products: that of the weights where the device multiplies it, else that of activations.
 
     >>> from llamalab.hardware import find_hardware
     >>> product_dtype(find_hardware("h200"), "bf16", "int4"), product_dtype(find_hardware("h200"), "bf16", "fp8")
@@ -54,7 +54,7 @@ def product_dtype(spec: HardwareSpec, dtype: str, weight_dtype: str) -> str:
 
 
 def nominal_peaks(spec: HardwareSpec, dtype: str, weight_dtype: str) -> dict[str, float]:
-    """The peaks that efficiencies are told of, by class: with fp32 accumulation, at the clock of the data sheet."""
+    """The peaks to which efficiencies refer, by class: with fp32 accumulation, at the clock of the data sheet."""
     attention = peak_of(spec, dtype)
     gemm = peak_of(spec, product_dtype(spec, dtype, weight_dtype))
     return {"gemm": gemm, "attention_prefill": attention, "attention_decode": attention}

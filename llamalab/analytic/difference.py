@@ -1,15 +1,14 @@
-"""What one architecture costs more than another, and which of its differences costs it.
+"""The cost difference of two architectures, attributed to the fields in which they differ.
 
-From A to B one field at a time, in the order of LlamaArch; after each the cost is counted anew, so that the steps add
-up to the whole difference exactly. Fields that no sound model has changed alone (heads and KV heads, a window and the
-layers without it) change together.
+From A to B one field at a time, in the order of LlamaArch; the cost is counted after each, so that the terms add up to
+the whole difference exactly. Fields that are only valid together (heads and KV heads, a window and the layers without
+it) change together.
 """
 
 from collections.abc import Callable
 
 from llamalab.analytic.kv_cache import kv_bytes
-from llamalab.analytic.op import Op
-from llamalab.analytic.ops import add_up
+from llamalab.analytic.op import Op, add_up
 from llamalab.analytic.params import parameter_count, weight_bytes
 from llamalab.analytic.workload import Workload, pass_ops
 from llamalab.arch import LlamaArch
@@ -23,9 +22,9 @@ Seconds = Callable[[LlamaArch, tuple[Op, ...]], float | None]  # of a pass of an
 
 
 class Cost(NamedTuple):
-    """What one architecture costs in a run: stored, and in a prefill and in one step of decode after it.
+    """The cost of one architecture in a run: stored bytes, a prefill, and one step of decode after it.
 
-    FLOPs are causal, bytes those moved; times are None where nothing is known to predict them with.
+    FLOPs are causal, bytes those moved; times are None without constants to predict them.
     """
 
     parameters: int
@@ -40,7 +39,7 @@ class Cost(NamedTuple):
 
 
 class DifferenceTerm(NamedTuple):
-    """Some fields, changed together, and what that adds to each figure; `before` and `after` are their values."""
+    """Fields changed together, and the change of each figure; `before` and `after` are their values."""
 
     fields: tuple[str, ...]
     before: tuple[Any, ...]
@@ -49,14 +48,14 @@ class DifferenceTerm(NamedTuple):
 
 
 def unlike_llama_2(arch: LlamaArch) -> tuple[str, ...]:
-    """The fields, beside sizes, in which it is no Llama 2 of whatever size.
+    """The fields, apart from sizes, in which it differs from any Llama 2.
 
     >>> unlike_llama_2(PRESETS["70b"].arch), unlike_llama_2(PRESETS["mistral-7b-v0.1"].arch)
     ((), ('window',))
     """
     same = PRESETS["7b"].arch
-    told = ("vocab_size", "rope_theta", "tied_embeddings")
-    return (*(name for name in told if getattr(arch, name) != getattr(same, name)), *arch.beyond_llama_2)
+    fields = ("vocab_size", "rope_theta", "tied_embeddings")
+    return (*(name for name in fields if getattr(arch, name) != getattr(same, name)), *arch.beyond_llama_2)
 
 
 def nearest_llama_2(arch: LlamaArch) -> str:
@@ -97,7 +96,7 @@ def cost_of(arch: LlamaArch, work: Workload, seconds: Seconds | None = None) -> 
 def terms(
     one: LlamaArch, other: LlamaArch, work: Workload, seconds: Seconds | None = None
 ) -> tuple[DifferenceTerm, ...]:
-    """Every difference and what it adds, in order; their sum is the difference of the two costs.
+    """Every difference with its change of each figure, in order; their sum is the difference of the two costs.
 
     >>> from llamalab.presets import PRESETS
     >>> found = terms(PRESETS["7b"].arch, PRESETS["llama-3.1-8b"].arch, Workload(2048))
@@ -116,7 +115,7 @@ def terms(
         try:
             after = LlamaArch(**fields)
         except InputError:
-            continue  # sound only with a field that comes later
+            continue  # valid only with a later field
         new = cost_of(after, work, seconds)
         was, became = (tuple(getattr(arch, field) for field in waiting) for arch in (before, after))
         made.append(DifferenceTerm(tuple(waiting), was, became, _minus(new, cost)))
@@ -137,13 +136,13 @@ def _row(term: str, cost: Cost, before: str = "", after: str = "") -> dict[str, 
 
 
 def _all(values: tuple[Any, ...]) -> str:
-    return " / ".join(map(told, values))
+    return " / ".join(map(field_words, values))
 
 
-def told(value: Any) -> str:
-    """A field's value in a cell.
+def field_words(value: Any) -> str:
+    """A field's value in a table cell.
 
-    >>> told(RopeScaling("llama3", 8.0, 8192)), told((1, 3)), told(None), told(False)
+    >>> field_words(RopeScaling("llama3", 8.0, 8192)), field_words((1, 3)), field_words(None), field_words(False)
     ('llama3 × 8', '2 layers', 'none', 'no')
     """
     if isinstance(value, RopeScaling):

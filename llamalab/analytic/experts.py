@@ -1,9 +1,10 @@
-"""Experts that a batch wakes: their weights are read once each, whoever picked them.
+"""Experts activated by a batch: the weights of each are read once, whatever its number of tokens.
 
     expected distinct experts = N (1 - (1 - k / N)**tokens)
 
-for tokens that pick k of N independently and evenly: a trained router is balanced to be near that, and a batch of one
-wakes k, a long prompt all. One expert's product is done for the tokens that picked it, k / N of them on average.
+for tokens that pick k of N independently and uniformly: a trained router is balanced to be near that, and a batch of
+one activates k, a long prompt all. One expert's product is done for the tokens that picked it, k / N of them on
+average.
 """
 
 from math import ceil
@@ -14,7 +15,7 @@ from llamalab.arch.parts import Experts
 
 
 def experts_touched(experts: Experts, tokens: int, ranks: int = 1) -> float:
-    """Distinct experts that at least one of the tokens picks, expected, of those that one of `ranks` ranks holds.
+    """The expected number of distinct experts picked by the tokens, of those that one of `ranks` ranks holds.
 
     >>> mixtral = Experts(8, 2, 14336)
     >>> experts_touched(mixtral, 1), round(experts_touched(mixtral, 4), 2), round(experts_touched(mixtral, 64), 2)
@@ -35,7 +36,7 @@ def expert_rows(experts: Experts, tokens: int, ranks: int = 1) -> int:
 
 
 def active_parameters(arch: LlamaArch) -> int:
-    """Parameters that one token meets: all but the experts that it does not pick.
+    """Parameters used for one token: all but the experts that it does not pick.
 
     >>> from llamalab.presets import PRESETS
     >>> active_parameters(PRESETS["mixtral-8x7b"].arch), active_parameters(PRESETS["7b"].arch)

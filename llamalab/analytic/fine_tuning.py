@@ -1,12 +1,12 @@
 """The memory and time of a training or fine-tuning step on one of many devices, term by term.
 
-Full training, LoRA (Hu et al. 2021) and QLoRA (Dettmers et al. 2023); ZeRO stages 1 to 3 share optimiser states,
-gradients and weights out over the data-parallel devices (Rajbhandari et al. 2020, arXiv 1910.02054; FSDP is stage 3),
-tensor parallelism shares a layer out, pipeline parallelism the layers.
+Full training, LoRA (Hu et al. 2021) and QLoRA (Dettmers et al. 2023); ZeRO stages 1 to 3 shard optimiser states,
+gradients and weights over the data-parallel devices (Rajbhandari et al. 2020, arXiv 1910.02054; FSDP is stage 3),
+tensor parallelism splits each layer, pipeline parallelism the layers.
 
-Precision: `mixed` holds an fp32 master beside half weights, `masters` one that takes the gradients too, in fp32,
-`pure` none, `fp32` is fp32. Adapters are kept in fp32, as
-PEFT does. The states of an optimiser are fp32 but for `pure`, where they are as the weights.
+Precision: `mixed` has an fp32 master beside half weights, `masters` one whose gradients are accumulated in fp32,
+`pure` none, `fp32` is fp32. Adapters are in fp32, as in PEFT. The states of an optimiser are fp32 except for `pure`,
+where they have the dtype of the weights.
 """
 
 from llamalab.analytic.packing import taught_tokens
@@ -14,13 +14,17 @@ from llamalab.analytic.params import weights
 from llamalab.analytic.pass_shape import PassShape
 from llamalab.analytic.saved_activations import Kept
 from llamalab.analytic.step_memory import LargestMoment, largest_moment
-from llamalab.analytic.training import rank_parameters, training_flops
+from llamalab.analytic.training import training_flops
 from llamalab.analytic.tuned_weights import (
+    Stage,
+    bytes_each,
     frozen_bytes,
     largest_block_parameters,
-    on_stage,
+    stages,
     state_bytes,
+    stored_on,
     trained_bytes,
+    trained_on,
     trained_parameters,
     update_bytes,
     written_out_bytes,
@@ -30,7 +34,7 @@ from llamalab.startup.hints import NamedTuple
 
 
 class Held(NamedTuple):
-    """Bytes of one device at the largest moment of a step, and what was moved to the host."""
+    """Bytes of one device at the largest moment of a step, and bytes offloaded to the host."""
 
     weight_bytes: int
     adapter_bytes: int
@@ -48,9 +52,9 @@ class Held(NamedTuple):
 
 
 class Work(NamedTuple):
-    """Matrix FLOPs of one step over all devices, and what they come to in time at a utilisation.
+    """Matrix FLOPs of one step over all devices, and their time at a utilisation.
 
-    `tokens` are all that are computed, `taught_tokens` those that are no padding; the rate is of the latter.
+    `tokens` include padding, `taught_tokens` do not; the rate is of the latter.
     """
 
     flops: int
@@ -61,7 +65,7 @@ class Work(NamedTuple):
 
 
 def tuning_memory(step: Tuning) -> Held:
-    """What one device holds. Raises InputError and UnknownNameError for what is no step.
+    """Bytes of one device. Raises InputError and UnknownNameError for an invalid step.
 
     >>> from llamalab.presets import PRESETS
     >>> held = tuning_memory(Tuning(PRESETS["7b"].arch, 4096))
@@ -69,15 +73,20 @@ def tuning_memory(step: Tuning) -> Held:
     16.0
     """
     check_tuning(step)
-    return _with_wide_gradients(step) if step.precision == "masters" else _held(step)
+    return _with_wide_gradients(step) if step.precision == "masters" else _fullest(step)[0]
+
+
+def _fullest(step: Tuning, of: Tuning | None = None) -> tuple[Held, LargestMoment]:
+    """Of the stages that can be the fullest the one that is; those of another step where one is given."""
+    return max((_held(step, stage) for stage in stages(of or step)), key=lambda one: one[0].total_bytes)
 
 
 def _with_wide_gradients(step: Tuning) -> Held:
-    """Of masters that take the gradients of each pass in fp32 and free the model's, as llamalab.train's do.
+    """For masters whose gradients are accumulated in fp32 while the model's are freed, as in llamalab.train.
 
-    These are there during the next pass, or at the end of the only one, when activations are gone.
+    They exist during the next pass, or at the end of the only one, when activations are freed.
     """
-    held = _held(step._replace(precision="mixed", accumulate=1))
+    held = _fullest(step._replace(precision="mixed", accumulate=1), step)[0]
     wide = -(-4 * trained_parameters(step) // (step.data_parallel if step.zero >= 2 else 1))
     if step.accumulate > 1:
         return held._replace(gradient_bytes=held.gradient_bytes + wide)
@@ -85,20 +94,19 @@ def _with_wide_gradients(step: Tuning) -> Held:
     return max(held, at_end, key=lambda one: one.total_bytes)
 
 
-def _held(step: Tuning) -> Held:
-    trained, base = trained_parameters(step), on_stage(step, rank_parameters(step.arch, step.tensor_parallel))
-    half = 4 if step.precision == "fp32" else 2
-    adapters = step.method != "full"
+def _held(step: Tuning, stage: Stage) -> tuple[Held, LargestMoment]:
+    """What a device of a stage holds, and the moment of it."""
+    trained, half, adapters = trained_on(step, stage), bytes_each(step), step.method != "full"
     shard_optimizer, shard_gradients, shard_weights = (
-        step.data_parallel if step.zero >= stage else 1 for stage in (1, 2, 3)
+        step.data_parallel if step.zero >= level else 1 for level in (1, 2, 3)
     )
-    held_bytes = trained_bytes(step, trained, half)
-    stored = frozen_bytes(step) if adapters else base * half
+    held_bytes = trained_bytes(step, stage)
+    stored = frozen_bytes(step, stage) if adapters else stored_on(step, stage) * half
     master = 4 * trained if step.precision == "mixed" and not adapters else 0
-    # States are as what is trained; of a master in fp32 beside half weights, as the master.
-    states = state_bytes(step, trained if step.precision == "mixed" and not adapters else held_bytes / 4)
+    # States have the dtype of what is trained; with an fp32 master, that of the master.
+    states = state_bytes(step, stage, trained if step.precision == "mixed" and not adapters else held_bytes / 4)
     gradients = -(-held_bytes // shard_gradients)
-    largest = largest_of_step(step)
+    largest = _largest_of_stage(step, stage)
     gathered = largest.lent_bytes
     beyond = max(0, largest.peak_bytes - gathered - gradients)
     master, states = -(-master // shard_optimizer), -(-states // shard_optimizer)
@@ -107,21 +115,22 @@ def _held(step: Tuning) -> Held:
         master = states = 0
     if step.offload == "weights":
         stored, gathered = 0, max(gathered, 2 * largest_block_parameters(step) * half)
-    return Held(
-        -(-stored // shard_weights), held_bytes if adapters else 0, gradients, master, states, gathered, beyond, host
-    )
+    sizes = (-(-stored // shard_weights), held_bytes if adapters else 0, gradients, master, states)
+    return Held(*sizes, gathered, beyond, host), largest
 
 
-def _lent_bytes(step: Tuning) -> tuple[int, int]:
-    """What stage 3 has whole, as fully_shard (FSDP2) of each block does: before a block is in use, and then.
+def _lent_bytes(step: Tuning, stage: Stage) -> tuple[int, int]:
+    """Bytes gathered by stage 3, as in fully_shard (FSDP2) of each block: before a block is in use, and during its use.
 
-    Tables and last norm all the time; a block in use, and the next on its way or, of one that is trained, its gradient
-    and that once more as it is given to its owners. How far these overlap depends on the links.
+    Embedding, head and last norm all the time; a block in use, and the next in transfer or, for a trained block, its
+    gradient and a copy of it for reduction. Their overlap depends on the links.
     """
     if step.zero < 3 or step.data_parallel == 1:
         return 0, 0
-    half = 4 if step.precision == "fp32" else 2
-    outside = sum(one.parameters for one in weights(step.arch) if not one.name.startswith("layers."))
+    half, arch = bytes_each(step), step.arch
+    outside = sum(
+        one.parameters * stage.share(one, arch) for one in weights(arch) if not one.name.startswith("layers.")
+    )
     block, always = half * largest_block_parameters(step), half * outside // step.tensor_parallel
     return always + block, always + (3 if step.method == "full" else 2) * block
 
@@ -137,9 +146,13 @@ def _shape(step: Tuning) -> PassShape:
 
 
 def largest_of_step(step: Tuning) -> LargestMoment:
-    """The largest moment of one device's pass, gradients included."""
-    gradient_bytes = trained_bytes(step, trained_parameters(step), 4 if step.precision == "fp32" else 2)
-    if step.zero >= 2:  # gradients are given to their owners as they come
+    """The largest moment of the fullest device's pass, gradients included."""
+    return _fullest(step)[1]
+
+
+def _largest_of_stage(step: Tuning, stage: Stage) -> LargestMoment:
+    gradient_bytes = trained_bytes(step, stage)
+    if step.zero >= 2:  # gradients are reduced as they are computed
         gradient_bytes = -(-gradient_bytes // step.data_parallel)
     return largest_moment(
         Kept(
@@ -151,17 +164,16 @@ def largest_of_step(step: Tuning) -> LargestMoment:
         ),
         recompute=step.recompute,
         lora=None if step.method == "full" else step.lora,
-        layers=-(-step.arch.n_layers // step.pipeline_parallel),
-        in_flight=step.pipeline_parallel,
+        stage=stage,
         gradient_bytes=gradient_bytes,
-        # Reduced in buckets, which stay; what is given to its owner is not there before it is made.
+        # Reduced in buckets, which persist; sharded gradients are allocated at their reduction.
         kept_gradients=step.accumulate > 1 or (step.data_parallel > 1 and step.zero < 3),
         update_bytes=update_bytes(step),
         dora=step.dora,
-        frozen_input=step.method != "full" and not step.train_embeddings,
+        frozen_input=step.method != "full" and not step.train_embeddings and stage.first,
         written_out=written_out_bytes(step),
         widens=step.on_cpu,
-        lent=_lent_bytes(step),
+        lent=_lent_bytes(step, stage),
     )
 
 
@@ -171,7 +183,7 @@ def tuning_work(step: Tuning, *, peak_flops_per_s: float | None = None, utilisat
     Frozen matrices need no gradient of their own: of the backward pass's two products for each one remains.
     """
     check_tuning(step)
-    # Of the whole model, whatever shares it.
+    # Of the whole model, whatever the split.
     shape = _shape(step)._replace(tensor_parallel=1)
     flops = training_flops(step.arch, shape, recompute=step.recompute, documents=step.documents)
     backward = flops.backward if step.method == "full" else flops.backward - flops.forward

@@ -1,7 +1,7 @@
-"""Everything that a run holds on one device, term by term.
+"""The memory of a run on one device, term by term.
 
 A run fills a cache of `context` tokens for each of `batch` sequences: the prompt in passes of at most `chunk` tokens a
-sequence, then token by token. What is exact follows from sizes; what is estimated says so and has a margin.
+sequence, then token by token. Exact terms follow from sizes; estimated ones are marked and have a margin.
 """
 
 from collections.abc import Callable, Iterable, Iterator
@@ -17,13 +17,13 @@ from llamalab.checks import whole
 from llamalab.startup.hints import NamedTuple
 
 _ACTIVATIONS = "activations"
-LIVE_TENSORS = 16  # at the largest moment of a pass, each rounded up by the allocator
+LIVE_TENSORS = 16  # live tensors at the largest moment of a pass, each rounded up by the allocator
 
-CompiledBytes = Callable[[FitRun, int, int], int]  # of kernels compiled until that moment of the pass of that context
+CompiledBytes = Callable[[FitRun, int, int], int]  # kernels compiled until that moment of the pass
 
 
 class MemoryTerm(NamedTuple):
-    """One part of what a run holds, and whether it is exact, estimated or measured."""
+    """One term of a run's memory, and whether it is exact, estimated or measured."""
 
     term: str
     bytes: int
@@ -32,10 +32,10 @@ class MemoryTerm(NamedTuple):
 
 
 class Needs(NamedTuple):
-    """Everything that a run holds on each device.
+    """All memory of a run on each device.
 
-    `least_bytes` is what the run cannot do without: a library that gets no memory for a kernel, its code or its
-    workspace leaves the work to a slower one.
+    `least_bytes` is the minimum: a library without memory for a kernel's code or workspace falls back to a slower
+    kernel.
     """
 
     terms: tuple[MemoryTerm, ...]
@@ -49,7 +49,7 @@ class Needs(NamedTuple):
 
     @property
     def safe_bytes(self) -> int:
-        """The memory in which the run is said to fit: the sum and its margin."""
+        """The memory in which the run is stated to fit: the sum and its margin."""
         return self.total_bytes + self.margin_bytes
 
     def bytes_of(self, name: str) -> int:
@@ -65,9 +65,9 @@ def needs(
     kept: CompiledBytes | None = None,
     threads: int = 1,
 ) -> Needs:
-    """What one device holds. Raises InputError for sizes that are none and ranks that cannot share the model.
+    """Memory of one device. Raises InputError for invalid sizes and for ranks that cannot share the model.
 
-    `scratch` is what kernels were measured to take, `kept` what their compiled code was (default: the runtime's bound
+    `scratch` is measured scratch memory of kernels, `kept` that of compiled code (default: the runtime's bound
     for that many threads, and its size of a kernel for each).
 
     >>> from llamalab.presets import PRESETS
@@ -106,7 +106,7 @@ def _exact_terms(run: FitRun) -> tuple[MemoryTerm, ...]:
 def _passing(
     run: FitRun, new: int, context: int, runtime: Runtime, scratch: Scratch, kept: CompiledBytes | None
 ) -> Iterator[tuple[MemoryTerm, ...]]:
-    """What each moment of a pass holds, with what was compiled up to then: later kernels take nothing from it."""
+    """Bytes at each moment of a pass, including kernels compiled so far; later kernels are not part of it."""
     phase = "decode" if new == 1 else "prefill" if new == context else "chunk"
     bound = 0 if kept else runtime.kernel_bytes * compiled_kernels(run, until=context)
     both = zip(_live(run, new, context, None), _live(run, new, context, scratch), strict=True)
@@ -123,6 +123,6 @@ def _passing(
 
 def _live(run: FitRun, new: int, context: int, scratch: Scratch | None) -> tuple[Moment, ...]:
     shape = pass_shape(run, new, context)
-    if run.kv_dtype == "int4":  # no cache of the built-in model: what decoding it holds is not counted
+    if run.kv_dtype == "int4":  # storage without a cache of the built-in model: bytes of decoding it are not counted
         shape = shape._replace(kv_dtype=None)
     return live_moments(run.arch, shape, scratch)

@@ -1,4 +1,4 @@
-"""A run whose memory is asked for: a cache of `context` tokens a sequence, filled by a prompt and token by token."""
+"""A run whose memory is counted: a cache of `context` tokens a sequence, filled by a prompt and then token by token."""
 
 from llamalab.analytic.activations import WAYS
 from llamalab.analytic.batches import last_chunk
@@ -12,10 +12,10 @@ from llamalab.units import DTYPES
 
 
 class FitRun(NamedTuple):
-    """What is asked for: B sequences that grow to `context` tokens, on `ranks` devices.
+    """B sequences that grow to `context` tokens, on `ranks` devices.
 
     `prompt` is the part of the context that comes at once (default: all of it); `attention` is flash, naive or chunked;
-    `block_tokens` is what a paged cache rounds a sequence up to. `weight_bytes` are those of a file,
+    `block_tokens` is the block size of a paged cache. `weight_bytes` are those of a file,
     `layer_bytes` of each of its layers, and `embedding_bytes`. `gpu_layers` is how many of the last layers
     this device has, the others lying with the embedding on its host (default: all, and the embedding).
     """
@@ -40,7 +40,7 @@ class FitRun(NamedTuple):
 
 
 def check_run(run: FitRun) -> None:
-    """Raises InputError for sizes that are none, UnknownNameError for types and ways that are not known."""
+    """Raises InputError for invalid sizes, UnknownNameError for unknown types and algorithms."""
     for name in ("context", "batch", "ranks", "block_tokens"):
         whole(getattr(run, name), name)
     for name in ("prompt", "chunk"):
@@ -57,7 +57,7 @@ def check_run(run: FitRun) -> None:
 
 
 def prompt_and_chunk(run: FitRun) -> tuple[int, int]:
-    """Tokens of each sequence that come at once, and of one pass over them."""
+    """Tokens of each sequence in the prompt, and in one pass over it."""
     prompt = min(run.prompt or run.context, run.context)
     return prompt, min(run.chunk or prompt, prompt)
 

@@ -1,4 +1,4 @@
-"""The largest run that fits into a memory, and what to change where one does not."""
+"""The largest run that fits into a memory, and changes with which a larger one would fit."""
 
 from collections.abc import Callable
 
@@ -9,11 +9,12 @@ from llamalab.errors import DoesNotFitError, InputError
 from llamalab.formatting import format_bytes
 
 NARROWER = ("bf16", "int8", "int4")  # weight types to try, widest first
+RANKS = (1, 2, 4, 8, 16, 32, 64)  # devices to try
 Holds = Callable[[FitRun], Needs]
 
 
 def check_run_fits(run: FitRun, memory_bytes: int, holds: Holds = needs) -> Needs:
-    """What the run holds. Raises DoesNotFitError with the missing bytes and with what would fit."""
+    """Memory of the run. Raises DoesNotFitError with the missing bytes and the changes that would fit."""
     memory_bytes = whole(memory_bytes, "memory_bytes", most=MOST_MEMORY_BYTES)
     held = holds(run)
     short = held.safe_bytes - memory_bytes
@@ -28,7 +29,7 @@ def check_run_fits(run: FitRun, memory_bytes: int, holds: Holds = needs) -> Need
 
 
 def changes_that_fit(run: FitRun, memory_bytes: int, holds: Holds = needs) -> list[str]:
-    """Single changes with which the run would fit, in words; what comes nearest where there is none."""
+    """Single changes with which the run would fit, in words; the nearest one where none does."""
     found = [
         *(_shown(f"batch {value:,}", value) for value in [largest_batch(run, memory_bytes, holds)]),
         *(_shown(f"context {value:,}", value) for value in [largest_context(run, memory_bytes, holds)]),
@@ -50,7 +51,7 @@ def changes_that_fit(run: FitRun, memory_bytes: int, holds: Holds = needs) -> li
 def _some_layers(run: FitRun, memory_bytes: int, holds: Holds) -> int:
     try:
         return most_gpu_layers(run, memory_bytes, holds)
-    except InputError:  # a file that tells no layers
+    except InputError:  # a file without sizes of layers
         return 0
 
 
@@ -86,7 +87,7 @@ def most_gpu_layers(run: FitRun, memory_bytes: int, holds: Holds = needs) -> int
 def least_ranks(run: FitRun, memory_bytes: int, holds: Holds = needs) -> int | None:
     """The fewest devices, of those that can share the model, on which the run fits."""
     memory_bytes = whole(memory_bytes, "memory_bytes", most=MOST_MEMORY_BYTES)
-    for ranks in (1, 2, 4, 8, 16, 32, 64):
+    for ranks in RANKS:
         try:
             if _fits(run._replace(ranks=ranks), memory_bytes, holds):
                 return ranks

@@ -2,10 +2,10 @@
 
     total = prefill + (G - 1) * mean of decode(P + 1 .. P + G - 1)
 
-The prefill gives the first of G tokens; each later one is a decode step whose context counts the new
-token. With shipped constants the host's part is in both: once per request, and per sequence and token.
-Only attention depends on the context, and its time is all but linear in it, so the mean over the run
-is Simpson's rule over the first, the middle and the last step, not a loop over tokens.
+The prefill gives the first of G tokens; each later one is a decode step whose context counts the new token. With
+shipped constants the host's part is in both: once per request, and per sequence and token. Only attention depends on
+the context, and its time is nearly linear in it, so that the mean over the run is Simpson's rule over the first, the
+middle and the last step, not a loop over tokens.
 
 Nothing is predicted for a run that does not fit: weights, KV cache of the whole run and the largest
 activations of a pass, per rank, must fit into the memory of the device.
@@ -13,7 +13,7 @@ activations of a pass, per rank, must fit into the memory of the device.
 
 from collections.abc import Callable, Mapping
 
-from llamalab.analytic.ops import Op
+from llamalab.analytic.op import Op
 from llamalab.analytic.pass_lines import pass_lines
 from llamalab.analytic.pass_times import PREDICTED, least_times, pass_times
 from llamalab.analytic.rate_constants import Host
@@ -29,7 +29,7 @@ NO_HOST = Host()
 
 
 class Basis(Protocol):
-    """What a prediction rests on: constants of a device (rate_constants) or of a stack (stack_constants)."""
+    """The basis of a prediction: constants of a device (rate_constants) or of a stack (stack_constants)."""
 
     @property
     def rates(self) -> Mapping[str, Rates]:
@@ -37,11 +37,11 @@ class Basis(Protocol):
 
     @property
     def basis(self) -> str:
-        """In a few words."""
+        """The basis in a few words."""
 
     @property
     def host(self) -> Host:
-        """What the host adds."""
+        """The host's overhead."""
 
     def interval(self, time_s: float, bound_s: float) -> tuple[float, float | None]:
         """Low and high end of a predicted time."""
@@ -60,7 +60,7 @@ class Forecast(NamedTuple):
     """Predicted and bounding times of a run, the basis, and the passes behind them.
 
     `interval` is the low and high end of total_s, never below the bound; high is None for a bound. `make_tables` makes
-    the op tables of both passes: most who ask for a time look at neither.
+    the op tables of both passes on demand.
     """
 
     times: Times
@@ -118,10 +118,10 @@ def run_times(arch: LlamaArch, work: Workload, rates: Mapping[str, Rates], host:
 
 
 def bound_times(arch: LlamaArch, work: Workload, rates: Mapping[str, Rates], cache_bytes: int | None) -> Times:
-    """What physics allows: fused kernels at the peaks that `rates` are told of, without fixed times and host.
+    """The lower bound: fused kernels at the peaks of `rates`, without fixed times and host.
 
     Activations that fit into the last-level cache are not charged to the memory, nor is anything where weights and
-    KV cache fit too: how fast a cache is no data sheet tells, so that arithmetic alone bounds them.
+    KV cache fit too: no data sheet states the bandwidth of a cache, so that arithmetic alone bounds them.
     """
     cache, batch = cache_bytes or 0, work.batch
     resident = sum(weight_and_cache_bytes(arch, work)) <= cache

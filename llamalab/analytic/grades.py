@@ -1,10 +1,10 @@
-"""The grade of a calibration, with its reasons: from how it was made and what it predicts.
+"""The grade of a calibration, with its reasons: from its conditions and its errors.
 
-    poor   a reason of POOR's column holds: answers made from it say so
-    fair   a reason of FAIR's column holds
-    good   none does
+    poor   a limit in POOR's column is exceeded: results based on it state so
+    fair   a limit in FAIR's column is exceeded
+    good   none is
 
-A file without a grade is ungraded; it ranks below fair, because nobody looked, and above poor.
+A file without a grade is ungraded: below fair, since it was not judged, and above poor.
 """
 
 from collections.abc import Iterable, Mapping
@@ -17,7 +17,7 @@ _AT_BOUND = 0.021  # an efficiency that the fit left at its lower bound, 0.02
 
 
 class Grade(NamedTuple):
-    """One of GRADES, and why it is no better.
+    """One of GRADES, and the reasons against a better one.
 
     >>> Grade("fair").better_than(Grade("ungraded")), Grade("poor", ("3 rounds",)).words
     (True, 'poor: 3 rounds')
@@ -42,7 +42,7 @@ class Grade(NamedTuple):
 
 
 class Signs(NamedTuple):
-    """What a calibration is graded by.
+    """The criteria of a grade.
 
     `rounds` is how often every pass ran; `spread` the median over passes of their median time over their best, less 1;
     `load` the machine's load average before it began, per processor; `errors` the relative errors of the checked
@@ -58,17 +58,17 @@ class Signs(NamedTuple):
 
 
 class GradeLimit(NamedTuple):
-    """From which value on a sign makes a calibration fair, and from which poor."""
+    """The value of a criterion from which a calibration is fair, and from which poor."""
 
     fair: float
     poor: float
 
 
 # Quiet machines: 12 to 47 rounds, 2 to 10 % between rounds, checks within 10 %. Under two busy neighbours on two cores:
-# 3 rounds, checks from 33 to 114 % off.
+# 3 rounds, checks from 33 to 114 % off. One busy neighbour of two cores is a load of 0.5 per processor.
 _SPREAD, LOAD, MEAN_ERROR, WORST_ERROR = (
     GradeLimit(0.15, 0.5),
-    GradeLimit(0.6, 1.2),
+    GradeLimit(0.4, 1.2),
     GradeLimit(0.15, 0.35),
     GradeLimit(0.3, 0.8),
 )
@@ -92,7 +92,7 @@ def grade(signs: Signs) -> Grade:
 
 
 def read_grade(data: Any) -> Grade:
-    """The grade of a calibration's file; ungraded where it has none that can be understood.
+    """The grade of a calibration's file; ungraded where it has none that is valid.
 
     >>> read_grade(Grade("poor", ("3 rounds",)).json) == Grade("poor", ("3 rounds",)), read_grade(None).name
     (True, 'ungraded')
@@ -104,7 +104,7 @@ def read_grade(data: Any) -> Grade:
 
 
 def _findings(signs: Signs) -> Iterable[tuple[str, str]]:
-    """(fair or poor, the reason) of every sign that is not good."""
+    """(fair or poor, the reason) of every criterion that is not good."""
     rounds, errors = signs.rounds, [abs(error) for error in signs.errors]
     if rounds < FEW_ROUNDS.fair:
         yield "poor" if rounds < FEW_ROUNDS.poor else "fair", f"{rounds} round{'s' if rounds != 1 else ''}"
@@ -124,7 +124,7 @@ def _findings(signs: Signs) -> Iterable[tuple[str, str]]:
 
 
 def _odd_classes(signs: Signs) -> Iterable[str]:
-    """What the constants themselves show: classes that lack, and products or attention at the fit's lower bound."""
+    """Reasons in the constants themselves: missing classes, and products or attention at the fit's lower bound."""
     if signs.lacking:
         yield f"no kernel of {', '.join(signs.lacking)}"
     heavy = {name: rate for name, rate in signs.rates.items() if rate.peak_flops_per_s}

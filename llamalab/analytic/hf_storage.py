@@ -1,6 +1,6 @@
-"""How a quantised Hugging Face folder stores its weights, from `quantization_config` alone: bytes, to the tensor.
+"""Bytes of a quantised Hugging Face folder from `quantization_config` alone, exact to the tensor.
 
-Each method's own layout: codes, scales, zero points and what else it saves beside them. Sources: the tensors that
+Each method's own layout: codes, scales, zero points and further tensors. Sources: the tensors that
 AutoGPTQ and GPTQModel, AutoAWQ, bitsandbytes, transformers' fp8 and FBGEMM classes and compressed-tensors write.
 """
 
@@ -14,7 +14,7 @@ from llamalab.errors import UnavailableError
 from llamalab.startup.hints import Any, NamedTuple
 from llamalab.units import storage_bytes
 
-_NAMES = {  # of modules that a method may leave out, by ours
+_NAMES = {  # names of modules that a method may exclude, by ours
     "attention.wq": "self_attn.q_proj",
     "attention.wk": "self_attn.k_proj",
     "attention.wv": "self_attn.v_proj",
@@ -74,13 +74,13 @@ def hf_storage(config: dict[str, Any], arch: LlamaArch) -> HfStorage | None:
 
 
 def _quantised_count(weight: Weight, left_out: list[str], said: dict[str, Any]) -> int:
-    """How many of a weight's occurrences are quantised: matrices of layers, the head only where it is told."""
+    """Number of quantised occurrences of a weight: matrices of layers, and the head only if named."""
     if len(weight.shape) != 2 or weight.name.startswith("tok_embeddings") or weight.name.endswith("gate.weight"):
         return 0
     if weight.name.startswith("output"):
         return int(bool(said.get("lm_head", False)))
     plain = weight.name.removeprefix("layers.*.").removesuffix(".weight")
-    if (known := _NAMES.get(plain)) is None:  # an expert's: told by no layer
+    if (known := _NAMES.get(plain)) is None:  # weights of experts are in every layer's list
         known = plain
     layers = weight.count if plain in _NAMES else 1
     kept = sum(not _is_named(f"model.layers.{layer}.{known}", left_out) for layer in range(layers))
@@ -88,7 +88,7 @@ def _quantised_count(weight: Weight, left_out: list[str], said: dict[str, Any]) 
 
 
 def _is_named(module: str, left_out: list[str]) -> bool:
-    """Whether a module is meant: by a pattern after `re:`, or by dotted words of its name."""
+    """Whether a module is matched: by a pattern after `re:`, or by dotted words of its name."""
     for one in left_out:
         if one.startswith("re:"):
             if re.match(one[3:], module):
@@ -107,7 +107,7 @@ def _left_out(said: dict[str, Any]) -> list[str]:
 
 
 def _layout(said: dict[str, Any]) -> tuple[str, StorageLayout]:
-    """A method's name for people, and its bytes of a matrix."""
+    """A method's display name, and its bytes of a matrix."""
     method = str(said.get("quant_method", "")).lower().replace("_", "-")
     if method == "bitsandbytes" or (not method and ("load_in_4bit" in said or "load_in_8bit" in said)):
         return _bitsandbytes(said)
@@ -188,14 +188,14 @@ def _compressed(said: dict[str, Any]) -> tuple[str, StorageLayout]:
         if isinstance(groups, dict)
         else []
     )
-    told = next((one for one in rows_of if isinstance(one, dict)), None)
-    if told is None:
+    group_weights = next((one for one in rows_of if isinstance(one, dict)), None)
+    if group_weights is None:
         raise UnavailableError("config_groups of compressed-tensors must tell how weights are stored; none does")
-    bits, strategy = _number(told, "num_bits", 8), str(told.get("strategy") or "tensor")
-    group = _number(told, "group_size", 128) if told.get("group_size") is not None else -1
+    bits, strategy = _number(group_weights, "num_bits", 8), str(group_weights.get("strategy") or "tensor")
+    group = _number(group_weights, "group_size", 128) if group_weights.get("group_size") is not None else -1
     packed = bits < 8 or "pack" in str(said.get("format"))
-    floats = told.get("type") == "float"
-    zeros = told.get("symmetric") is False
+    floats = group_weights.get("type") == "float"
+    zeros = group_weights.get("symmetric") is False
 
     def layout(rows: int, columns: int) -> int:
         groups = _groups(columns, group)

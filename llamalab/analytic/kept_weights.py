@@ -1,10 +1,10 @@
 """Quantised weights of the built-in model: their bytes, and the op table of a pass that reads them.
 
-What its kernels keep is not what files keep (units.storage_bytes): constants are in the dtype of activations, and
-4 bits have an offset beside each scale. From so many rows on a weight is written out in the dtype of activations, and
-multiplied from there: products of one row, of a few that a kernel multiplies, and of a widened weight are classes of
-their own. The embedding table and the head that is the table stay as they are, and so do matrices whose
-rows are no groups (units.group_in_row).
+The layout of its kernels differs from that of files (units.storage_bytes): constants are in the dtype of activations,
+and 4 bits have an offset beside each scale. From a number of rows on a weight is widened to the dtype of activations
+first: products of one row, of a few rows by a kernel, and of a widened weight are classes of their own. The embedding
+and a tied head are not quantised, and neither are matrices whose rows do not divide into groups
+(units.group_in_row).
 """
 
 from llamalab.analytic.op import Op
@@ -19,7 +19,7 @@ _CONSTANTS = {"int8": 1, "int4": 2, "q4_0": 2, "q8_0": 4}  # for each group; int
 FEW_ROWS, WIDENED_ROWS = (
     "few",
     "widened",
-)  # modes of products of several rows: by the kernel, by a weight that was written out
+)  # modes of products of several rows: by the kernel, by a widened weight
 _WHOLE_ROWS = 16  # that the kernel of halves takes at once; other matrices keep their codes whole
 
 
@@ -65,7 +65,7 @@ def _tensor_bytes(weight: Weight, dtype: str, kept: KeptWeights | None) -> int:
 
 
 def model_ops(arch: LlamaArch, shape: PassShape, kept: KeptWeights | None = None) -> tuple[Op, ...]:
-    """The op table of a pass of the built-in model, whose products read what is kept."""
+    """The op table of a pass of the built-in model whose products read quantised weights."""
     ops = forward_ops(arch, shape)
     if kept is None:
         return ops

@@ -1,4 +1,4 @@
-"""The shapes that a run asks of a library that compiles a kernel for each and keeps it, as oneDNN for half types."""
+"""The shapes of a run for which a library compiles and caches kernels, such as oneDNN for half types."""
 
 from collections.abc import Iterator
 
@@ -15,30 +15,30 @@ Shape = MatrixProduct | AttentionShape
 
 
 class _Asked(NoScratch):
-    """Remembers what it is asked about, in order."""
+    """A recorder of the shapes it is called with, in order."""
 
     def __init__(self) -> None:
         self.shapes: list[Shape] = []
 
     def taken(self) -> list[Shape]:
-        """Those since the last time, which are forgotten."""
+        """The shapes since the last call."""
         taken, self.shapes = self.shapes, []
         return taken
 
     def product(self, product: MatrixProduct) -> int:
-        """Takes nothing."""
+        """Records the shape; no scratch."""
         self.shapes.append(product)
         return 0
 
     def fused_attention(self, shape: AttentionShape) -> int:
-        """Takes nothing; short queries are not packed, and compile nothing."""
+        """Records nothing for short queries, which are not packed; no scratch."""
         if shape.new_tokens >= QUERY_CHUNK:
             self.shapes.append(shape)
         return 0
 
 
 def kernel_shapes(run: FitRun, *, until: int | None = None, moment: int | None = None) -> list[Shape]:
-    """The shapes that a run in a half type meets, each once and in order, until that context is reached.
+    """The shapes of a run in a half type, each once and in order, until a context is reached.
 
     With `moment`, until the last time that the pass of that context comes to this one of its moments
     (activations.live_moments): what a block asks after it counts where a block before it has asked the same.
@@ -67,7 +67,7 @@ def _until(run: FitRun, until: int | None) -> int:
 
 
 def _by_moment(run: FitRun, new: int, context: int) -> list[tuple[str, list[Shape]]]:
-    """The step of each moment of one block and of the head, and what it asks of the library, in order."""
+    """The step of each moment of one block and of the head, and its shapes, in order."""
     shape, asked = pass_shape(run, new, context), _Asked()
     found = [(moment.step, asked.taken()) for moment in moments(run.arch, shape, asked)]
     if run.attention == "chunked" and new > QUERY_CHUNK:
@@ -90,7 +90,7 @@ def _passes(run: FitRun, until: int) -> Iterator[tuple[int, int]]:
 
 
 def compiled_kernels(run: FitRun, *, until: int | None = None) -> int:
-    """How many kernels a run in a half type compiles and keeps, at most the cache's 1,024, until a context is reached.
+    """Number of kernels that a run in a half type compiles and keeps, at most 1,024, until a context is reached.
 
     Products of weights for each number of rows, and the head's; of attention one or two for each pass.
     """

@@ -1,4 +1,4 @@
-"""Times of single kernels that others measured on GPUs, and the nearest of them to a row of the op table.
+"""Times of single kernels that others measured on GPUs, and the nearest of them for a row of the op table.
 
 kernel_times.tsv holds medians of kernels in 16 bits: of microsoft/vidur 7d47513 (MIT), fp16, one block of Llama 2 7B
 and 70B shared by 1 to 8 devices, and of ai-dynamo/aiconfigurator 0.12 (Apache-2.0), bf16, kernels of vLLM 0.14, head
@@ -27,14 +27,14 @@ from llamalab.startup.hints import NamedTuple
 FILE = os.path.join(os.path.dirname(__file__), "kernel_times.tsv")
 _SOURCES = {"v": "microsoft/vidur 7d47513, fp16", "a": "ai-dynamo/aiconfigurator 0.12, vLLM 0.14, bf16"}
 HEAD_DIM, ITEMSIZE = 128, 2
-_TIE = 1e-9  # between sums of logarithms that may be one distance
+_TIE = 1e-9  # tolerance of sums of logarithms that are equal distances
 # Kernels that vidur and AIConfigurator timed, by the end of the name of a row of the op table.
 _BY_NAME = {name: name for name in ("norm", "rope", "swiglu", "residual")} | {"rope_append": "rope"}
-_OF_HEADS = ("q_norm", "k_norm")  # their rows are heads, which nobody timed
+_OF_HEADS = ("q_norm", "k_norm")  # their rows are heads, without published kernels
 
 
 class PublishedKernel(NamedTuple):
-    """A kernel of a device, its sizes in the order of this module, the seconds that were published, and by whom."""
+    """A kernel of a device, its sizes in the order of this module, the published seconds, and their source."""
 
     device: str
     kernel: str
@@ -72,7 +72,7 @@ def _lines(device: str) -> dict[str, list[str]]:
 
 @lru_cache(maxsize=64)
 def kernel_times(device: str, kernel: str) -> dict[tuple[int, ...], PublishedKernel]:
-    """What is published of a kernel on a device, by sizes; empty where nothing is.
+    """The published times of a kernel on a device, by sizes; empty where there are none.
 
     >>> len(kernel_times("h100-80gb-sxm", "gemm")) > 500, kernel_times("cpu", "gemm")
     (True, {})
@@ -82,7 +82,7 @@ def kernel_times(device: str, kernel: str) -> dict[tuple[int, ...], PublishedKer
 
 @lru_cache(maxsize=64)
 def _by_sizes(device: str, kernel: str) -> dict[tuple[int, ...], str]:
-    """Lines of a kernel by its sizes: a prediction looks at one of hundreds."""
+    """Lines of a kernel by its sizes: a prediction needs one of hundreds."""
     lines = _lines(device).get(kernel, ())
     return {tuple(map(int, line.split("\t", 3)[2].split("x"))): line for line in lines}
 
@@ -94,15 +94,15 @@ def _kernel(line: str, sizes: tuple[int, ...]) -> PublishedKernel:
 
 @lru_cache(maxsize=1)
 def devices_with_kernel_times() -> tuple[str, ...]:
-    """The devices of which kernels are published."""
+    """The devices with published kernels."""
     with open(FILE, encoding="utf-8") as file:
         return tuple(dict.fromkeys(line.partition("\t")[0] for line in file if not line.startswith("#")))
 
 
 def kernel_of(op: Op, arch: LlamaArch, shape: PassShape) -> tuple[str, tuple[int, ...]] | None:
-    """Which kernel a row of the op table is, and its sizes; None where none of its kind was published.
+    """The kernel of a row of the op table, and its sizes; None where none of its kind is published.
 
-    That is where it is not in 16 bits, sends, has another head dim, a window, or is a step of naive attention.
+    That is so for rows not in 16 bits, collectives, another head dim, a window, and steps of naive attention.
     """
     if "bf16" != shape.dtype != "fp16" or op.count == 0:
         return None
@@ -120,7 +120,7 @@ def kernel_of(op: Op, arch: LlamaArch, shape: PassShape) -> tuple[str, tuple[int
 
 
 def _product(op: Op) -> tuple[str, tuple[int, ...]]:
-    """Rows, outputs and inputs of a product: its FLOPs and what it reads and writes tell them."""
+    """Rows, outputs and inputs of a product, derived from its FLOPs and bytes."""
     outputs = op.flops_full * ITEMSIZE // (2 * op.read_bytes)
     inputs = op.flops_full * ITEMSIZE // (2 * op.written_bytes)
     return "gemm", (op.read_bytes // ITEMSIZE // inputs, outputs, inputs)
@@ -137,7 +137,7 @@ def _attention(op: Op, arch: LlamaArch, shape: PassShape) -> tuple[str, tuple[in
 
 @lru_cache(maxsize=4096)
 def nearest(device: str, kernel: str, sizes: tuple[int, ...]) -> PublishedKernel | None:
-    """The published kernel whose sizes differ least, as ratios multiplied; None where none is published.
+    """The published kernel whose sizes differ least, by the product of ratios; None where none is published.
 
     >>> nearest("h100-80gb-sxm", "gemm", (2048, 4096, 4097)).sizes
     (2048, 4096, 4096)
@@ -178,7 +178,7 @@ def _series(device: str, kernel: str) -> tuple[int, list[tuple[list[float], list
 
 
 def far(one: tuple[int, ...], other: tuple[int, ...]) -> float:
-    """How far two shapes are apart: the ratios of their sizes, multiplied.
+    """The distance of two shapes: the ratios of their sizes, multiplied.
 
     >>> far((1, 4096), (2, 1024))
     8.0
@@ -190,7 +190,7 @@ def far(one: tuple[int, ...], other: tuple[int, ...]) -> float:
 
 
 def kernel_op(one: PublishedKernel) -> Op:
-    """The row of an op table that a published kernel is; what is read again counts once, as it does in the fits."""
+    """The op-table row of a published kernel; repeated reads count once, as in the fits."""
     if one.kernel == "gemm":
         rows, outputs, inputs = one.sizes
         flops = 2 * rows * outputs * inputs

@@ -1,4 +1,4 @@
-"""A KV cache as it is stored: values, the scales of a quantised one, and what paging rounds up.
+"""The stored bytes of a KV cache: values, scales of a quantised one, and rounding by paging.
 
 int8: one fp32 scale for each token and KV head, of keys and of values (llamalab's own cache).
 int4: an fp16 scale and an fp16 zero point for each 64 values (transformers' QuantizedCache with its defaults).

@@ -1,8 +1,7 @@
-"""What fits into a memory: tokens = (memory - weights) // KV bytes per token.
+"""Tokens that fit into a memory: (memory - weights) // KV bytes per token.
 
-Batch and context are that many tokens, shared out; layers with a sliding window stop growing where it is full.
-Activations, the runtime and fragmentation take memory too and are not counted here: `memory` is what weights and KV
-cache may use.
+Batch times context is limited to that many tokens; layers with a sliding window stop growing where it is full.
+Activations, the runtime and fragmentation are not counted: `memory` is the share available to weights and KV cache.
 """
 
 from llamalab.analytic.kv_cache import kv_bytes, kv_bytes_per_token, layers_kv_bytes
@@ -15,9 +14,9 @@ from llamalab.startup.hints import NamedTuple
 
 
 class Room(NamedTuple):
-    """What is left for the KV cache of a model in one storage dtype.
+    """The memory for the KV cache of a model in one storage dtype.
 
-    `weight_bytes` is None where the memory was said to be free of the weights already.
+    `weight_bytes` is None where the given memory excludes the weights.
     """
 
     free_bytes: int
@@ -76,7 +75,7 @@ def room_in(arch: LlamaArch, memory_bytes: int, *, dtype: str = "bf16", kv_dtype
 
 
 def room_free(arch: LlamaArch, free_bytes: int, *, kv_dtype: str = "bf16") -> Room:
-    """The room where the weights are in already.
+    """The room where the memory already excludes the weights.
 
     >>> from llamalab.presets import PRESETS
     >>> room_free(PRESETS["7b"].arch, 10 * 10**9, kv_dtype="fp16").tokens

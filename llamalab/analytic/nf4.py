@@ -1,7 +1,7 @@
 """NF4, bitsandbytes' 4 bits of QLoRA (Dettmers et al. 2023, arXiv 2305.14314, section 3): bytes of a matrix.
 
-A maximum in fp32 for each block of 64 values; quantised twice, those in 8 bits with one in fp32 for each 256, a table
-of 256 values and an offset. Beside every matrix the table of the 16 values.
+An fp32 maximum for each block of 64 values; with double quantisation, 8-bit maxima with one fp32 value for each 256, a
+table of 256 values and an offset. In addition every matrix has the table of the 16 values.
 """
 
 NF4_BLOCK, NF4_NESTED = 64, 256
@@ -11,7 +11,7 @@ _TABLE_BYTES, _NESTED_TABLE_BYTES, _OFFSET_BYTES = 16 * 4, 256 * 4, 4
 
 
 def nf4_bytes(elements: int, *, twice: bool, offset: bool = True) -> int:
-    """Bytes of a matrix of so many values; `offset` is that of the scales, which a file has among its settings.
+    """Bytes of a matrix of so many values; `offset` is that of double quantisation, which files keep in settings.
 
     >>> nf4_bytes(4096 * 4096, twice=False), nf4_bytes(4096 * 4096, twice=True)
     (9437248, 8655940)

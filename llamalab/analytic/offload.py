@@ -1,8 +1,8 @@
-"""Weights and cache of a run on one device: all of a rank's, or those of the last layers, the rest lying on a host.
+"""Weights and cache of a run on one device: all of a rank's, or those of the last layers, with the rest on a host.
 
-As llama.cpp splits a model: the head goes to the accelerator first, then the last N layers with their keys and values;
-the embedding stays on the host. Its own option counts the head as a layer (llama_model::load_tensors: the first on the
-device is n_layer + 1 - n_gpu_layers): N here is its N + 1.
+As in llama.cpp: the head is offloaded first, then the last N layers with their keys and values; the embedding stays on
+the host. llama.cpp's own option counts the head as a layer (llama_model::load_tensors: the first on the device is
+n_layer + 1 - n_gpu_layers), so that N here is its N + 1.
 """
 
 from llamalab.analytic.fit_run import FitRun
@@ -37,7 +37,7 @@ def on_device(run: FitRun) -> tuple[int, KvStorage]:
 
 
 def host_bytes(run: FitRun) -> int:
-    """Bytes of weights and cache that lie on the host: what the device has not, and a tied embedding all the same."""
+    """Bytes of weights and cache on the host: those not on the device, and a tied embedding in any case."""
     everywhere, here = (
         sum((stored, *cache)) for stored, cache in (on_device(run._replace(gpu_layers=None)), on_device(run))
     )

@@ -1,4 +1,4 @@
-"""One operation of a forward pass: what it computes and what it moves; llamalab.analytic.ops makes a table of them."""
+"""One operation of a forward pass, with FLOPs and bytes; llamalab.analytic.ops makes the table of them."""
 
 from collections.abc import Iterable, Mapping
 from functools import cache
@@ -17,14 +17,13 @@ STEPS = ("", "projections", "head norms", "rope", "attention", "output projectio
 class Op(NamedTuple):
     """One operation. All figures are for one occurrence; the model has `count` of them.
 
-    kind is gather, gemm, elementwise, attention or collective: what its time depends on. mode tells
-    variants of a kind apart that a machine may run at other rates: attention in prefill and in decode,
-    a product with one row, the elementwise operations of the plain model, a collective in one shot.
-    link_bytes is what one rank sends to the others; reread_bytes is the part of read_bytes that the
-    same operation has read before: a cache may hold it.
+    kind is gather, gemm, elementwise, attention or collective, and determines the constants of its time. mode separates
+    variants of a kind that may have other rates: attention in prefill and in decode, a product with one row, the
+    elementwise operations of the plain model, a one-shot collective. link_bytes is what one rank sends to the others;
+    reread_bytes is the part of read_bytes that the same operation has read before, possibly from a cache.
 
-    part is where in the model it is: one of PARTS. roof is the most that its arithmetic may reach: one of ROOFS;
-    under `copy` its bytes alone count. step is the moment of STEPS whose memory it takes.
+    part is its place in the model: one of PARTS. roof is the ceiling of its arithmetic: one of ROOFS; under `copy` its
+    bytes alone count. step is the moment of STEPS whose memory it takes.
     """
 
     name: str
@@ -45,7 +44,7 @@ class Op(NamedTuple):
 
     @property
     def section(self) -> str:
-        """What of the model is timed as one: the embedding, a block or the head."""
+        """The part of the model that is timed as one: the embedding, a block or the head."""
         return "block" if self.part in ("attention", "feed_forward") else self.part
 
     @property
@@ -65,7 +64,7 @@ class Op(NamedTuple):
 
     @property
     def rate_class(self) -> str:
-        """The class whose constants it is timed with: its kind, for attention with its mode.
+        """The class of its constants: its kind, for attention with its mode.
 
         The products and the softmax of naive attention have constants of their own.
         """
@@ -120,16 +119,16 @@ _PART = Op._fields.index("part")  # roof and step follow
 
 
 def placed(part: str, step: str, *ops: Op | None) -> tuple[Op, ...]:
-    """Those of the rows that there are, as rows of that part and step.
+    """The rows that exist, as rows of a part and step.
 
-    Raises UnknownNameError for a part, a step or a roof that nobody knows.
+    Raises UnknownNameError for an unknown part, step or roof.
     """
     _among("part", part, PARTS)
     _among("step", step, STEPS)
     for op in filter(None, ops):
         if op.roof not in ROOFS:
             raise UnknownNameError(f"roof of {op.name}", op.roof, ROOFS)
-    # As op._replace(part=part, step=step) does, in a third of its time: a prediction asks for thousands of rows.
+    # Equal to op._replace(part=part, step=step) in a third of its time: a prediction makes thousands of rows.
     return tuple(Op._make((*op[:_PART], part, op.roof, step)) for op in ops if op is not None)
 
 
@@ -144,7 +143,7 @@ def row_names(name: str) -> tuple[str, ...]:
 
 
 def joined_name(names: tuple[str, ...]) -> str:
-    """The name of one measured row for several rows of the op table: the way back.
+    """The name of one measured row for several rows of the op table; the inverse of row_names.
 
     >>> joined_name(("layers.*.attention.rope", "layers.*.attention.kv_append"))
     'layers.*.attention.rope+kv_append'
@@ -154,7 +153,7 @@ def joined_name(names: tuple[str, ...]) -> str:
 
 
 def rows_named(name: str, table: Mapping[str, T]) -> tuple[T, ...]:
-    """What a table by the names of operations has for a measured row. Raises UnknownNameError for one that it lacks."""
+    """The entries of a table by operation name for a measured row. Raises UnknownNameError for a missing one."""
     for one in row_names(name):
         _among("operation of the cost table", one, tuple(table))
     return tuple(table[one] for one in row_names(name))

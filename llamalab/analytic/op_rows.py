@@ -1,6 +1,6 @@
-"""The rows of the op table: what one norm, product, RoPE or attention of a run computes and moves on one rank.
+"""The rows of the op table: FLOPs and bytes of one norm, product, RoPE or attention on one rank.
 
-Which of them a block has, in which order, and where they belong, is llamalab.analytic.ops.
+llamalab.analytic.ops decides which of them a block has, and their order, part and step.
 """
 
 from math import ceil
@@ -64,7 +64,7 @@ class OpRows:
 
     def norm(self, name: str, *, residual: bool = False) -> Op:
         kind, elements, operands = NORMS[self.arch.norm], self.rows * self.arch.dim, 2 if residual else 1
-        # With the residual: one sum, in and out once more.
+        # With the residual: one sum, whose terms are read and whose result is written once more.
         vector_flops, moved = (kind.ops - 1 + operands) * elements, operands * elements
         mode, weight = "" if residual else "norm", len(kind.vectors) * self.arch.dim
         return self.elementwise(name, vector_flops, moved, moved, weight=weight, mode=mode)
@@ -139,7 +139,7 @@ class OpRows:
         return self._collective(name, buffer_bytes, all_reduce_bytes(buffer_bytes, self.shard.ranks))
 
     def rope(self, name: str) -> Op:
-        """The turn of queries and keys, in the layers that have one."""
+        """RoPE of queries and keys, in the layers that have it."""
         elements = self.rows * (self.shard.query_dim + self.shard.kv_dim)
         # A pair (a, b) becomes (a cos - b sin, a sin + b cos): 6 operations for 2 elements.
         turned = elements * self.arch.rotary_dim // self.arch.head_dim
@@ -155,7 +155,7 @@ class OpRows:
         )
 
     def attention(self, algorithm: str) -> tuple[Op, ...]:
-        """Rows for layers that see everything, and rows of their own for those with a window where both are there."""
+        """Rows for layers without a window, and separate ones for layers with a window where both exist."""
         windows = self.arch.windows
         return tuple(
             op._replace(name=op.name + "_window") if window is not None and len(windows) > 1 else op
@@ -183,7 +183,7 @@ class OpRows:
         ]
         per_group = [naive_steps(run) if algorithm == "naive" else (flash_step(run),) for run in runs]
         reread = 0 if algorithm == "naive" else sum(map(_reread_bytes, runs, per_group))
-        sinks = self._bytes(s.n_heads) if self.arch.attention_sinks else 0  # read by the softmax, or all in one
+        sinks = self._bytes(s.n_heads) if self.arch.attention_sinks else 0  # read by the softmax, or all steps in one
         return tuple(
             Op(
                 f"{LAYER}attention.{steps[0].name}",
@@ -208,7 +208,7 @@ class OpRows:
         return self.elementwise(name, 5 * elements, 2 * elements, elements, mode="swiglu")
 
     def activation(self, name: str, width: int) -> Op:
-        """What stands between w1 and w2: the gate's product with `up`, or without a gate the activation alone."""
+        """The operation between w1 and w2: the gate's product with `up`, or without a gate the activation alone."""
         if self.arch.gated:
             return self.swiglu(name + "swiglu", self.rows, width)
         elements = self.rows * width

@@ -1,7 +1,7 @@
 """The op table: every operation of a forward pass, with its FLOPs and the bytes it moves.
 
-Prefill (T = S), chunked prefill and decode (T = 1) are one function of (new_tokens, context_tokens). Everything else
-that speaks of cost (FLOPs, bytes, intensity, predicted time, memory traffic, the report) adds up rows of this table.
+Prefill (T = S), chunked prefill and decode (T = 1) are one function of (new_tokens, context_tokens). All other costs
+(FLOPs, bytes, intensity, predicted time, memory traffic, the report) are sums over rows of this table.
 
 Conventions (1 multiply-add = 2 FLOPs):
 - flops_* are matrix products only; norms, RoPE, softmax, SwiGLU and residuals are vector_flops.
@@ -12,22 +12,20 @@ Conventions (1 multiply-add = 2 FLOPs):
 - Experts: each token is computed by the experts it picked; the weights of those expected to be picked are read once.
 
 Names are those of the model's modules and of the measured table; `layers.*.` stands for a layer. Every row is `placed`
-in its part of the model and in the step whose memory it takes: all that looks at rows asks these, never their names.
+in its part of the model and in the step whose memory it takes, which all users of rows read instead of names.
 """
 
 from functools import lru_cache
 
 from llamalab.analytic.batches import Sequences, ragged
 from llamalab.analytic.experts import expert_rows, experts_touched
-from llamalab.analytic.op import Op, Totals, add_up, placed
+from llamalab.analytic.op import Op, placed
 from llamalab.analytic.op_rows import LAYER, OpRows
 from llamalab.analytic.pass_shape import PassShape
 from llamalab.arch import LlamaArch
 from llamalab.arch.parts import Experts
 from llamalab.choices import LOGITS
 from llamalab.errors import UnknownNameError
-
-__all__ = ["ALGORITHMS", "LAYER", "Op", "Totals", "add_up", "forward_ops"]
 
 ALGORITHMS = ("flash", "naive")
 ATTENTION = "attention"  # the step of its rows
@@ -40,9 +38,10 @@ def forward_ops(arch: LlamaArch, shape: PassShape) -> tuple[Op, ...]:
     read; fp8 weights are multiplied with fp8 inputs, which an operation of its own makes first. A fused pass groups wq,
     wk, wv and w1, w3 into one product each, the residual sum with the next norm and RoPE with the append to the cache.
 
-    Raises UnknownNameError for a dtype, an attention or logits that are not known, InputError for counts that are none.
+    Raises UnknownNameError for an unknown dtype, attention or logits, InputError for invalid counts.
 
     >>> from llamalab.presets import PRESETS
+    >>> from llamalab.analytic.op import add_up
     >>> ops = forward_ops(PRESETS["7b"].arch, PassShape(new_tokens=2048))
     >>> add_up(ops).flops_causal
     27626028662784
@@ -58,7 +57,7 @@ def forward_ops(arch: LlamaArch, shape: PassShape) -> tuple[Op, ...]:
 
 
 def _step_ops(arch: LlamaArch, shape: PassShape) -> tuple[Op, ...]:
-    """A step of one token: all but attention is the same at every length, and made once."""
+    """A step of one token: all rows but attention are equal at every length, and made once."""
     before, after = _around_attention(arch, shape._replace(context_tokens=1))
     return (*before, *attention_ops(arch, shape), *after)
 
@@ -78,7 +77,7 @@ def attention_ops(arch: LlamaArch, shape: PassShape) -> tuple[Op, ...]:
 
 
 def mixture_ops(arch: LlamaArch, shape: PassShape) -> tuple[Op, ...]:
-    """The rows of experts and of what chooses them, as in the table of the whole pass; none without experts."""
+    """The rows of experts and of their router, as in the table of the whole pass; none without experts."""
     table = _Table(arch, ragged(shape.new_tokens, shape.context_tokens, shape.batch), shape)
     return placed("feed_forward", "feed-forward", *table.mixture())
 
@@ -149,7 +148,7 @@ class _Table(OpRows):
         )
 
     def second_half(self, *, fused: bool = False) -> tuple[Op, ...]:
-        """What of the feed-forward lies between its norm and its residual sum."""
+        """The rows of the feed-forward between its norm and its residual sum."""
         return (
             *placed("feed_forward", "feed-forward", *self.feed_forward(fused=fused), *self.mixture()),
             *placed("feed_forward", "", self.all_reduce(LAYER + "feed_forward.all_reduce")),
@@ -157,7 +156,7 @@ class _Table(OpRows):
         )
 
     def feed_forward(self, *, fused: bool = False) -> tuple[Op | None, ...]:
-        """The plain feed-forward, as often as there are layers with one."""
+        """The plain feed-forward, with the number of its layers."""
         dim, s, bias, home = self.arch.dim, self.shard, self.arch.ffn_bias, LAYER + "feed_forward."
         widths = {"w13": 2 * s.ffn_dim} if fused else {"w1": s.ffn_dim, "w3": s.ffn_dim}
         widths = widths if self.arch.gated else {"w1": s.ffn_dim}
@@ -171,7 +170,7 @@ class _Table(OpRows):
         return self._occurring(ops, self.arch.dense_layers)
 
     def mixture(self) -> tuple[Op | None, ...]:
-        """Router, the experts that were picked, those that all tokens visit, and their sum; none without experts."""
+        """Router, picked experts, shared experts, and their sum; none without experts."""
         if self.arch.experts is None:
             return ()
         ops = (*self._routed(self.arch.experts), *self._shared(self.arch.experts))

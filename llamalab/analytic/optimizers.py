@@ -1,4 +1,4 @@
-"""What an optimiser holds for each trained parameter."""
+"""The states of an optimiser for each trained parameter."""
 
 from llamalab.errors import UnknownNameError
 from llamalab.startup.hints import NamedTuple

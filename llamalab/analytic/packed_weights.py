@@ -1,4 +1,4 @@
-"""What packed weights add to the op table: a head that is not packed, and weights that are unpacked before a product.
+"""Additional rows for packed weights: a head that is not packed, and weights that are unpacked before a product.
 
 Formats of 4 and 8 bits leave the output head in 16 bits, GGML's excepted. Where a stack has no kernel that
 multiplies many rows by packed weights, it writes them out first: one operation more per matrix, which reads

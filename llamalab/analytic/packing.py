@@ -1,9 +1,9 @@
-"""Documents in a training sequence: packed side by side, each attending to itself alone, the rest of it padding.
+"""Documents in a training sequence: packed one after another, each attending to itself alone, the rest padding.
 
-A document's causal pairs are its own: n (n + 1) / 2 of n tokens. Documents of equal length have the fewest pairs of all
-that fill a sequence in the same number, so that a mean length counts a lower bound. A kernel with cumulative lengths
-(FlashAttention's varlen) takes them in int32; one that takes a mask takes S x S values of it for each sequence. Padding
-is computed like a document of its own and taught by nothing. Source: Krell et al. 2021, arXiv 2107.02027.
+A document's causal pairs are its own: n (n + 1) / 2 of n tokens. Documents of equal length have the fewest pairs for
+their number, so that a mean length gives a lower bound. A kernel with cumulative lengths (FlashAttention's varlen)
+takes them in int32; one with a mask takes S x S values for each sequence. Padding is computed like a document of its
+own, without contributing to the loss. Source: Krell et al. 2021, arXiv 2107.02027.
 """
 
 from collections import Counter
@@ -19,7 +19,7 @@ def packed(seq: int, documents: int | None = None, tokens: Sequence[int] = ()) -
     """The lengths of a sequence's documents; empty where neither is given: one document fills it.
 
     So many documents fill it alike; of one length there are as many as fit, or `documents`; several lengths are theirs.
-    Raises InputError for what a sequence has no room for.
+    Raises InputError for documents longer than the sequence.
 
     >>> packed(10, 3), packed(10, None, [4]), packed(10, 1, [4]), packed(10, None, [2, 5])
     ((4, 3, 3), (4, 4), (4,), (2, 5))
@@ -37,7 +37,7 @@ def packed(seq: int, documents: int | None = None, tokens: Sequence[int] = ()) -
 
 
 def checked(seq: int, documents: tuple[int, ...]) -> tuple[int, ...]:
-    """The lengths as they are. Raises InputError where one is no count or a sequence has no room for them."""
+    """The lengths, unchanged. Raises InputError where one is no count or their sum exceeds the sequence."""
     if sum(whole(one, "document_tokens") for one in documents) > seq:
         raise InputError(
             f"documents must fit into their sequence of {seq:,} tokens; got {sum(documents):,} in {len(documents)}"
@@ -58,7 +58,7 @@ def spans(seq: int, documents: tuple[int, ...]) -> Counter[int]:
 
 
 def taught_tokens(seq: int, documents: tuple[int, ...]) -> int:
-    """Tokens of a sequence that are no padding.
+    """Tokens of a sequence that are not padding.
 
     >>> taught_tokens(10, (4, 4)), taught_tokens(10, ())
     (8, 10)

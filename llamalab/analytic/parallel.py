@@ -1,4 +1,4 @@
-"""What one rank of a tensor-parallel model holds, computes and sends.
+"""Weights, computation and communication of one rank of a tensor-parallel model.
 
 Megatron sharding, as Meta's own code does it (fairscale nn/model_parallel/layers.py): wq, wk, wv, w1,
 w3 and the head by output rows, wo and w2 by input columns, the embedding by its columns; norms are
@@ -8,8 +8,8 @@ a tied model is its head too, and cut by its vocabulary: looking up is then an a
 A ring over N ranks sends 2 (N-1)/N of the buffer per rank for an all-reduce and (N-1)/N of the whole
 for an all-gather; the first and last byte of a step are in flight at once in both directions.
 
-Experts are cut like any feed-forward, or, where they are parallel, held whole by 1 / N of the ranks each: every rank
-then works for the tokens that its own experts were picked for, and the same all-reduce adds the parts up.
+Experts are cut like any feed-forward, or, under expert parallelism, held whole by 1 / N of the ranks each: every rank
+then works for the tokens routed to its own experts, and the same all-reduce adds the parts up.
 """
 
 from math import prod
@@ -85,7 +85,7 @@ def shard(arch: LlamaArch, ranks: int = 1, *, expert_parallel: bool = False) -> 
 
 
 def rank_arch(arch: LlamaArch, ranks: int) -> LlamaArch:
-    """The architecture that the KV cache of one rank is made for: its own heads, all else as it is.
+    """The architecture for the KV cache of one rank: its own heads, other fields unchanged.
 
     >>> from llamalab.presets import PRESETS
     >>> rank_arch(PRESETS["70b"].arch, 16)[2:4]
@@ -95,7 +95,7 @@ def rank_arch(arch: LlamaArch, ranks: int) -> LlamaArch:
     return arch.replace(n_heads=part.n_heads, n_kv_heads=part.n_kv_heads, head_dim=arch.head_dim)
 
 
-_REPLICATED = ("norm.", "router.", "shared_gate.", "wo.bias", "w2.bias")  # ends of modules that every rank has whole
+_REPLICATED = ("norm.", "router.", "shared_gate.", "wo.bias", "w2.bias")  # whole on every rank
 
 
 def elements_on_rank(weight: Weight, arch: LlamaArch, part: Shard) -> int:
@@ -140,7 +140,7 @@ def _size(size_bytes: int, name: str) -> int:
 
 
 def is_one_shot(buffer_bytes: int, ranks: int) -> bool:
-    """Whether a collective is so small that its latency is all that counts.
+    """Whether a collective is so small that latency dominates its time.
 
     >>> is_one_shot(8192 * 2, 8), is_one_shot(2048 * 8192 * 2, 8)
     (True, False)
@@ -150,7 +150,7 @@ def is_one_shot(buffer_bytes: int, ranks: int) -> bool:
 
 
 def collective_mode(name: str, buffer_bytes: int, ranks: int) -> str:
-    """The mode of a collective's row: small ones are told apart, and the gathers, which add nothing up.
+    """The mode of a collective's row: separate ones for small collectives, and for gathers, which add nothing up.
 
     >>> [collective_mode("output.all_gather", size, 2) for size in (2**10, 2**24)]
     ['one_shot_gather', 'gather']

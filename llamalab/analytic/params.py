@@ -1,12 +1,13 @@
 """Parameters. Llama 2: P = 2VD + L(2 D**2 + 2 D K E + 3 D F + 2 D) + D, counted matrix by matrix.
 
-What other families add (biases, norms of heads, experts) is a row more here, and nowhere else.
+Weights of other families (biases, per-head norms, experts) are further rows here, and nowhere else.
 
 The same list of weights gives the parameter count, the bytes that decode streams, and the names
 and shapes that checkpoints are checked against.
 """
 
 from llamalab.arch import LlamaArch
+from llamalab.arch.fields import ATTENTION_VECTORS
 from llamalab.arch.parts import NORMS
 from llamalab.startup.hints import NamedTuple
 from llamalab.units import FLOAT_DTYPES, storage_bytes
@@ -15,7 +16,7 @@ SMALL_MODEL_BYTES = 2**30  # a model with fewer bytes of weights is measured in 
 
 
 class Weight(NamedTuple):
-    """One parameter tensor of the model, under Meta's name; `count` is how often it occurs."""
+    """One parameter tensor of the model, under Meta's name; `count` is its number of occurrences."""
 
     name: str
     shape: tuple[int, ...]
@@ -63,20 +64,20 @@ def _product(name: str, out: int, inner: int, count: int, *, bias: bool = False)
 
 
 def _norm(name: str, width: int, count: int, vectors: tuple[str, ...]) -> tuple[Weight, ...]:
-    if len(vectors) == 1:  # the usual case, without a loop: searches count thousands of models
+    if len(vectors) == 1:  # the usual case without a loop, since searches count thousands of models
         return (Weight(f"{name}.{vectors[0]}", (width,), count),)
     return tuple(Weight(f"{name}.{vector}", (width,), count) for vector in vectors)
 
 
 def head_norm_widths(arch: LlamaArch, query_dim: int, kv_dim: int) -> tuple[int, int]:
-    """Elements of the weights of q_norm and k_norm beside queries and keys of these widths; 0 where they have none."""
+    """Elements of the weights of q_norm and k_norm for queries and keys of these widths; 0 where there are none."""
     if not arch.qk_norm or not NORMS[arch.norm].vectors:
         return 0, 0
     return (query_dim, kv_dim) if arch.wide_qk_norm else (arch.head_dim, arch.head_dim)
 
 
 def _head_norm_weights(arch: LlamaArch) -> tuple[Weight, ...]:
-    """Of the norms of heads, which have no biases, whatever the others have."""
+    """Per-head norms, which have no biases, whatever the others have."""
     widths = zip("qk", head_norm_widths(arch, arch.query_dim, arch.kv_dim), strict=True)
     home = "layers.*.attention."
     return tuple(Weight(f"{home}{name}_norm.weight", (width,), arch.n_layers) for name, width in widths if width)
@@ -89,7 +90,11 @@ def _attention_weights(arch: LlamaArch) -> tuple[Weight, ...]:
         *_product(home + "wk", arch.kv_dim, dim, layers, bias=arch.qkv_bias),
         *_product(home + "wv", arch.kv_dim, dim, layers, bias=arch.qkv_bias),
         *(_head_norm_weights(arch) if arch.qk_norm else ()),
-        *((Weight(home + "sinks", (arch.n_heads,), layers),) if arch.attention_sinks else ()),
+        *(
+            Weight(home + name, (getattr(arch, size),), layers)
+            for flag, (name, size) in ATTENTION_VECTORS.items()
+            if getattr(arch, flag)
+        ),
         *_product(home + "wo", dim, arch.query_dim, layers, bias=arch.o_bias),
     )
 
@@ -144,10 +149,10 @@ def components(arch: LlamaArch) -> dict[str, int]:
 
 
 def stored_as(weight: Weight, dtype: str, weight_dtype: str) -> str:
-    """The dtype that a tensor is stored in: what only products read in `weight_dtype`, all else in `dtype`.
+    """The stored dtype of a tensor: `weight_dtype` if only products read it, otherwise `dtype`.
 
-    The embedding table is gathered from and a norm is a vector: quantisation leaves both as they were, in bf16 where
-    `dtype` itself is no type to compute in. A tied head multiplies by the table, which then stays as it is too.
+    The embedding table is gathered from and a norm is a vector: quantisation leaves both unchanged, in bf16 where
+    `dtype` is no dtype to compute in. A tied head multiplies by the table, which then stays unquantised too.
 
     >>> from llamalab.presets import PRESETS
     >>> [stored_as(weight, "fp16", "int4") for weight in weights(PRESETS["7b"].arch)[:3]]
@@ -174,7 +179,7 @@ def tensor_bytes(weight: Weight, dtype: str) -> int:
 
 
 def part_of(name: str) -> str:
-    """The part of the model that a tensor is in, one of those of `components`."""
+    """The part of the model of a tensor, one of those of `components`."""
     if "norm" in name:
         return "norms"
     if ".attention." in name:

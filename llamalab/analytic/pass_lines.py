@@ -1,9 +1,9 @@
-"""What the time of every row of a pass depends on, as straight lines in its tokens, without an op table for each pass.
+"""FLOPs and bytes of every row of a pass as linear functions of its tokens, without an op table for each pass.
 
-Rows of a pass go with its tokens in a straight line, in whole numbers, where an element takes whole bytes: two tables
-tell the line, and all other passes follow from it. Attention in a step goes so with the keys in view, for each batch.
-Attention in a prompt and experts are made for each pass. `tests/analytic/test_pass_lines.py` holds all of it to the op
-table, to the bit.
+Rows of a pass are linear in its tokens, in whole numbers, where an element takes whole bytes: two tables determine the
+line, and all other passes follow from it. Attention in a step is linear in the visible keys, for each batch.
+Attention in a prompt and experts are computed for each pass. `tests/analytic/test_pass_lines.py` compares all of it
+with the op table, exactly.
 """
 
 from functools import lru_cache
@@ -21,7 +21,7 @@ from llamalab.checks import MOST_COUNT
 from llamalab.startup.hints import Any, NamedTuple
 from llamalab.units import takes_whole_bytes
 
-_FEW = 2  # rows from which the straight line begins: a single row runs in a kernel of its own
+_FEW = 2  # fewest rows of the line: a single row uses a kernel of its own
 
 
 class Line(NamedTuple):
@@ -51,12 +51,12 @@ class Line(NamedTuple):
 
 
 def line_of(op: Op) -> Line:
-    """The figures of a row of an op table as they are."""
+    """The figures of a row of an op table."""
     return Line(op.name, op.count, op.kind, op.rate_classes, op.flops_causal, moved_bytes(op), op.weight_bytes)
 
 
 class Around(NamedTuple):
-    """The groups of a pass but attention and experts, in order; `head` goes with the positions that have logits."""
+    """The groups of a pass except attention and experts, in order; `head` depends on the positions with logits."""
 
     before: list[Line]
     between: list[Line]
@@ -65,14 +65,14 @@ class Around(NamedTuple):
 
 
 class Keys(NamedTuple):
-    """Attention of a step: lines in the keys in view, at most as many as a window leaves."""
+    """Attention of a step: lines in the visible keys, at most as many as a window allows."""
 
     most: int
     lines: list[Line]
 
 
 class PassLines:
-    """The passes of a model in one manner: its number formats, kernels and ranks, of any batch and tokens."""
+    """The passes of a model with fixed number formats, kernels and ranks, of any batch and tokens."""
 
     def __init__(self, arch: LlamaArch, manner: Workload) -> None:
         self.arch, self.manner, self.shape = arch, manner, manner.shape(1, 1)
@@ -80,7 +80,7 @@ class PassLines:
         wide = all(window is None or window > _FEW + 1 for window, _ in arch.windows)
         self.is_straight = stored_whole and wide and (manner.unpack_rows is None or manner.unpack_rows > _FEW + 1)
         self._around = lru_cache(maxsize=3)(self._lines)
-        self._calls = lru_cache(maxsize=1)(self._find_calls)
+        self._calls, self.keys = lru_cache(maxsize=1)(self._find_calls), lru_cache(maxsize=256)(self._keys)
         self.times: dict[Any, Any] = {}  # of analytic.pass_times, by rates
 
     def table(self, batch: int, new_tokens: int, context_tokens: int) -> list[Line]:
@@ -109,10 +109,10 @@ class PassLines:
         return found
 
     def experts(self, rows: int) -> list[Line]:
-        """Rows of a mixture, which wakes more experts the more rows there are."""
+        """Rows of a mixture, which activates more experts the more rows there are."""
         return list(map(line_of, self._experts(rows))) if self.arch.experts else []
 
-    def keys(self, batch: int) -> list[Keys]:
+    def _keys(self, batch: int) -> list[Keys]:
         """Attention of a step, by window."""
         step = attention_ops(self.arch, self.shape)
         heads, split_heads = batch * self.arch.n_heads // self.shape.tensor_parallel, self.manner.split_heads
@@ -135,7 +135,7 @@ class PassLines:
         return found
 
     def _find_calls(self) -> list[tuple[Line, int | None, int, int, int, int]]:
-        """Each row of attention without any tokens, its window, and what a pair, a query, a key and a score add."""
+        """Each row of attention at zero tokens, its window, and its increments per pair, query, key and score."""
         shapes = [(1, 2, 2), (1, 2, 3), (1, 3, 3), (2, 2, 2)]  # sequences, new tokens and context of each
         tables = [
             attention_ops(self.arch, self.shape._replace(batch=batch, new_tokens=new, context_tokens=context))

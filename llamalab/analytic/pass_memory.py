@@ -1,9 +1,9 @@
-"""What one forward pass holds at each moment of a block and of the head, beside weights, KV cache and tokens.
+"""Live bytes of one forward pass at each moment of a block and of the head, without weights, KV cache and tokens.
 
-A tensor dies with its last use and nothing is kept for a backward pass, so the depth of the model does not count.
-As llamalab.model computes: the block's input lives until the block is done, the turns of RoPE are complex fp32 pairs
+A tensor is freed after its last use and nothing is kept for a backward pass, so that the depth of the model does not
+count. As in llamalab.model: the block's input lives until the block is done, the angles of RoPE are complex fp32 pairs
 that live through the pass, norms and RoPE work in fp32, logits are returned in fp32. Under tensor parallelism the
-residual stream, the norms and the gathered logits are whole on every rank; what lies between is shared out.
+residual stream, the norms and the gathered logits are whole on every rank; other tensors are split.
 """
 
 from collections.abc import Iterator
@@ -20,14 +20,14 @@ LAST_OF_BLOCK, HEAD = "feed-forward", "logits"  # steps
 
 
 class Moment(NamedTuple):
-    """The bytes alive at once, in which step of the pass."""
+    """The live bytes at a moment, and its step of the pass."""
 
     step: str
     bytes: int
 
 
 def moments(arch: LlamaArch, shape: PassShape, scratch: Scratch | None = None) -> Iterator[Moment]:
-    """Every moment that can be the largest of its step, in order."""
+    """Every moment that may be the largest of its step, in order."""
     pass_ = _Sizes(arch, shape, scratch or NoScratch())
     yield from pass_.projections()
     yield from pass_.head_norms()
@@ -39,7 +39,7 @@ def moments(arch: LlamaArch, shape: PassShape, scratch: Scratch | None = None) -
 
 
 class _Sizes:
-    """Sizes in bytes of what a pass makes: x a row of the residual stream, q, k, f those of heads and feed-forward."""
+    """Sizes in bytes of a pass's tensors: x a row of the residual stream, q, k, f those of heads and feed-forward."""
 
     def __init__(self, arch: LlamaArch, shape: PassShape, scratch: Scratch) -> None:
         self.arch, self.shape, self.scratch = arch, shape, scratch
@@ -87,7 +87,7 @@ class _Sizes:
         yield self._moment("rope", self._heads() + (2 * turned + self.q if self.narrow else turned))
 
     def _decoded(self) -> tuple[int, int]:
-        """Keys and values of another storage, as they are attended; and the most that decoding them holds."""
+        """Keys and values of another storage, decoded for attention, and the peak of decoding."""
         shape, elements = self.shape, self.shape.batch * self.context * self.part.kv_dim
         if shape.kv_storage == shape.dtype:
             return 0, 0
@@ -105,7 +105,7 @@ class _Sizes:
                 yield self._moment("attention", self._heads() + decoded + joined + held)
 
     def _joined(self, window: int | None) -> int:
-        """Keys and values put together from a full window and the new ones."""
+        """Keys and values concatenated from a full window and the new ones."""
         new, context = self.shape.new_tokens, self.context
         if window is None or context <= window or new in (1, context):
             return 0  # what the cache holds is in order, or one query sees all of it
@@ -120,7 +120,7 @@ class _Sizes:
         )
         joined = max(
             self._joined(window) for window, _ in self.arch.windows
-        )  # alive until the block's attention is left
+        )  # live until the end of the block's attention
         held = self._heads() + self._decoded()[0] + joined + self.q + merged + self.x
         yield self._moment("output projection", held + self._linear(self.arch.dim, self.part.query_dim))
 
@@ -156,21 +156,21 @@ class _Sizes:
 
 
 def attended(arch: LlamaArch, shape: PassShape, window: int | None) -> AttentionShape:
-    """The attention call of one rank's heads within that window."""
+    """The attention call of one rank's heads, within a window."""
     part, keys = shard(arch, shape.tensor_parallel), keys_in_view(shape.new_tokens, shape.context, window)
     heads = (part.n_heads, part.n_kv_heads, part.head_dim)
     return AttentionShape(shape.batch, shape.new_tokens, keys, *heads, shape.dtype, shape.dtype, window)
 
 
 def held_by_attention(shape: AttentionShape, way: str, scratch: Scratch) -> Iterator[int]:
-    """What one call of attention holds above Q, K and V, at the moments that can be its largest.
+    """Live bytes of one call of attention above Q, K and V, at the moments that may be its largest.
 
-    Q as a projection leaves it, heads beside each other in a row; K and V as the views of a cache.
+    Q is laid out as by a projection, heads adjacent in a row; K and V are views of a cache.
     """
     output = storage_bytes(shape.query_elements, shape.dtype)
     if way in ("flash", "masked"):
         sums = storage_bytes(shape.batch * shape.n_heads * shape.new_tokens, "fp32")
-        # A probed kernel counts its mask itself.
+        # A probed kernel's figure includes its mask.
         yield output + sums + max(scratch.fused_attention(shape), mask_bytes(shape) if way == "masked" else 0)
     elif way == "naive" or 1 < shape.new_tokens <= QUERY_CHUNK:
         yield from _naive(shape, scratch)
@@ -184,7 +184,7 @@ def held_by_attention(shape: AttentionShape, way: str, scratch: Scratch) -> Iter
 def _naive(shape: AttentionShape, scratch: Scratch) -> Iterator[int]:
     batch, new, keys, heads, kv_heads, head_dim = shape[:6]
     output, scores = (storage_bytes(size, shape.dtype) for size in (shape.query_elements, shape.pairs_full))
-    # Heads that share keys become rows of one product, which takes a copy unless there is one row or nothing to join.
+    # Heads that share keys become rows of one product, which needs a copy unless there is one row or one head.
     joined = new > 1 and (heads > kv_heads or (batch > 1 and kv_heads > 1))
     rows = new * heads // kv_heads
     first = MatrixProduct(rows, head_dim, keys, batch * kv_heads, shape.dtype)
@@ -195,7 +195,7 @@ def _naive(shape: AttentionShape, scratch: Scratch) -> Iterator[int]:
 
 
 def _one_query(shape: AttentionShape, scratch: Scratch) -> Iterator[int]:
-    """Keys stand on the left of the first product: where heads share them, the softmax takes a copy turned round."""
+    """Keys are the left operand of the first product: where heads share them, the softmax takes a transposed copy."""
     batch, _, keys, heads, kv_heads, head_dim = shape[:6]
     group, often = heads // kv_heads, batch * kv_heads
     scores = storage_bytes(shape.pairs_full, shape.dtype)
@@ -210,7 +210,7 @@ def _one_query(shape: AttentionShape, scratch: Scratch) -> Iterator[int]:
 
 
 def _chunks(shape: AttentionShape, scratch: Scratch) -> Iterator[int]:
-    """Naive's of the last whole chunk and of the rest, beside the output of those before."""
+    """Those of naive attention for the last whole chunk and for the remainder, with the output of earlier ones."""
     rest = (shape.new_tokens - 1) % QUERY_CHUNK + 1
     last = _in_view(shape, rest, shape.context_tokens)
     whole = _in_view(shape, QUERY_CHUNK, shape.context_tokens - rest)
@@ -220,13 +220,13 @@ def _chunks(shape: AttentionShape, scratch: Scratch) -> Iterator[int]:
 
 
 def in_chunks(shape: AttentionShape) -> Iterator[AttentionShape]:
-    """The calls of naive attention that chunked attention makes of one, in order."""
+    """The calls of naive attention by which chunked attention computes one call, in order."""
     for start in range(0, shape.new_tokens, QUERY_CHUNK):
         rest = shape.new_tokens - start
         yield _in_view(shape, min(QUERY_CHUNK, rest), shape.context_tokens - max(0, rest - QUERY_CHUNK))
 
 
 def _in_view(shape: AttentionShape, new_tokens: int, context_tokens: int) -> AttentionShape:
-    """A chunk of queries with the keys alone that some of them see."""
+    """A chunk of queries with the keys that some of them see."""
     keys = keys_in_view(new_tokens, context_tokens, shape.window)
     return shape._replace(new_tokens=new_tokens, context_tokens=keys)

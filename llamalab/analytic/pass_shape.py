@@ -1,4 +1,4 @@
-"""The shape of one forward pass: how many tokens of how many sequences, in which number formats, on how many ranks."""
+"""The shape of one forward pass: its tokens, sequences, number formats and ranks."""
 
 from collections.abc import Sequence
 
@@ -10,20 +10,20 @@ class PassShape(NamedTuple):
     """T new tokens of B sequences that end a context of S; built by keyword.
 
     Prefill is T = S, decode is T = 1, a later chunk of a prompt is 1 < T < S; training is a prefill with all logits.
-    Counts are checked where a pass is counted, and each account asks the fields that it has a use for: what is held
-    does not depend on `fused`, what training keeps knows no cache.
+    Counts are checked where a pass is counted, and each account reads the fields it needs: memory does not depend on
+    `fused`, saved activations do not on the cache.
 
     Args:
         new_tokens: T, of each sequence.
         context_tokens: S, the keys in view, the new ones included (default: T); for operations, a list of them is a
             ragged batch, one sequence each.
         batch: B.
-        dtype: of activations, norms and embedding, and of what has no dtype of its own.
+        dtype: of activations, norms and embedding, and the default of the other dtypes.
         kv_dtype: the cache's storage (default: dtype).
         weight_dtype: that of the matrices (default: dtype).
-        attention: the algorithm, flash or naive; what is held differs for masked and chunked attention too.
+        attention: the algorithm, flash or naive; memory also depends on masked and chunked attention.
         logits: of the last position or of all.
-        tensor_parallel: ranks that share the model; what is counted is one rank's.
+        tensor_parallel: ranks that share the model; counts are those of one rank.
         fused: whether operations are grouped as inference servers do.
         expert_parallel: whether each rank holds whole experts.
 
@@ -46,7 +46,7 @@ class PassShape(NamedTuple):
 
     @property
     def context(self) -> int:
-        """Tokens in view. Raises InputError for a ragged batch, which has several, and for counts that are none."""
+        """S, the visible keys. Raises InputError for a ragged batch, which has several, and for invalid counts."""
         if self.context_tokens is None:
             return whole(self.new_tokens, "new_tokens")
         return whole(self.context_tokens, "context_tokens")

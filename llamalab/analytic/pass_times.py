@@ -1,6 +1,6 @@
-"""Seconds of passes at given rates: each row's constants are looked up once, and what passes share is timed once.
+"""Seconds of passes at given rates, with the constants of rows, and rows common to passes, evaluated once.
 
-Two timings: what is predicted (`predicted`) and the least that physics allows (`least_times`).
+Two kinds: the predicted time (`predicted`) and its lower bound (`least_times`).
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -75,7 +75,7 @@ class _Step(NamedTuple):
 
 
 class _Group(NamedTuple):
-    """Prepared rows, and the collectives of them, whose kernel goes with their size."""
+    """Prepared rows, and the collectives among them, whose kernel depends on their size."""
 
     rows: list[Any]
     sent: list[tuple[int, Line]]
@@ -114,7 +114,7 @@ class PassTimes:
         return _sum(_sum(_sum(0.0, before_s), attention_s), after_s)
 
     def held_s(self, batch: int, new_tokens: int, context_tokens: int) -> float:
-        """Seconds of one pass, not less than one of its tokens takes alone, nor one of its sequences.
+        """Seconds of one pass, at least those of one of its tokens alone, and of one of its sequences.
 
         A single row, and a few, run in kernels of their own, whose constants are fitted apart: without the floor two
         tokens could come out faster than one, in one sequence or in two.
@@ -184,7 +184,7 @@ class PassTimes:
 
 
 def _sum(total_s: float, parts_s: Iterable[float]) -> float:
-    """One after another, as rows of a table are added up: sum() of later Pythons rounds otherwise."""
+    """A sum in order, as over a table: later versions of Python's sum() round differently."""
     for part_s in parts_s:
         total_s += part_s
     return total_s

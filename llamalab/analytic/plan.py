@@ -1,4 +1,4 @@
-"""Splits of a model over devices ranked by what they give, with the reason why each other one loses."""
+"""Splits of a model over devices ranked by throughput, with the reason against each one that is not the best."""
 
 from collections.abc import Iterator
 
@@ -12,19 +12,19 @@ from llamalab.errors import InputError
 from llamalab.formatting import format_bytes, format_seconds
 from llamalab.startup.hints import NamedTuple
 
-_SLIGHTLY, _MANY_TIMES = 1.1, 10  # of a goal: below, a share in whole percent tells too little; above, too much
-_SHOWN_SHARE = 0.001  # of the time: less is no reason that a table could show
+_SLIGHTLY, _MANY_TIMES = 1.1, 10  # range of ratios in whole percents; below with a decimal, above as a factor
+_SHOWN_SHARE = 0.001  # share of the time below which a reason is not stated
 
 
 class Goals(NamedTuple):
-    """The longest time to the first token and between tokens, None for any."""
+    """Limits on time to first token and between tokens, None for none."""
 
     ttft_s: float | None = None
     tpot_s: float | None = None
 
 
 class Planned(NamedTuple):
-    """A split with what it needs and gives; times are None where it cannot be run, `why` says what is against it."""
+    """A split with its memory, times and rates; times are None where it cannot run, `why` is the reason against it."""
 
     split: Split
     needed_bytes: int | None
@@ -58,7 +58,7 @@ def splits_of(devices: int) -> Iterator[Split]:
 def plan(
     arch: LlamaArch, work: Workload, devices: int, *, room_bytes: int, basis: Basis, goals: Goals
 ) -> list[Planned]:
-    """All splits, those that hold the goals first and by tokens per second; each other one says why it loses."""
+    """All splits: first those within the goals, by tokens per second, each other one with the reason against it."""
     found = [_planned(arch, work, split, room_bytes, basis, goals) for split in splits_of(devices)]
     found.sort(key=lambda one: (not one.holds, one.tokens_per_s is None, -(one.tokens_per_s or 0.0)))
     best = found[0]
@@ -79,7 +79,7 @@ def _planned(arch: LlamaArch, work: Workload, split: Split, room_bytes: int, bas
 
 
 def _missed(one: Planned, goals: Goals) -> str:
-    """Which goals a split misses, and by how much; empty where it holds them."""
+    """The goals that a split misses, and by how much; empty where it holds them."""
     return "; ".join(
         f"{what} {format_seconds(value)}, {_above(value / goal)} {format_seconds(goal)}"
         for what, value, goal in (("TTFT", one.ttft_s, goals.ttft_s), ("TPOT", one.tpot_s, goals.tpot_s))
@@ -88,7 +88,7 @@ def _missed(one: Planned, goals: Goals) -> str:
 
 
 def _above(ratio: float) -> str:
-    """How far a time is above a goal.
+    """The excess of a time over a goal.
 
     >>> _above(1.004), _above(1.4), _above(6976.9)
     ('0.4% above', '40% above', '6,977 times')

@@ -1,7 +1,7 @@
-"""The largest activations of a whole prompt in one pass, for any prompt: each moment as a parabola in its tokens.
+"""The largest activations of a whole prompt in one pass, for any length: each moment as a parabola in its tokens.
 
-What a moment holds goes with the tokens in a straight line, and scores with their square, in whole numbers where an
-element takes whole bytes: three prompts tell it (Newton's forward differences). Other passes are counted one by one.
+Bytes at a moment are linear in the tokens, and those of scores quadratic, in whole numbers where an element takes
+whole bytes: three prompts determine them (Newton's forward differences). Other passes are counted one by one.
 """
 
 from functools import lru_cache
@@ -12,7 +12,7 @@ from llamalab.arch import LlamaArch
 from llamalab.units import takes_whole_bytes
 
 _KEPT = 1024
-_FROM = 2  # tokens: a single one takes other ways
+_FROM = 2  # tokens; a single one has other moments
 
 
 def peak_of_prompt(arch: LlamaArch, shape: PassShape) -> int:

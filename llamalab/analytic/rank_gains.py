@@ -1,4 +1,4 @@
-"""What a pass on several ranks would gain from sequence parallelism and from overlap, by its op table and predictions.
+"""Predicted gains of a pass on several ranks from sequence parallelism and from overlap.
 
 Sequence parallelism (Korthikanti et al. 2022, arXiv 2205.05198) gives each rank its part of the tokens in norms and
 residual sums: an all-reduce becomes a reduce-scatter and an all-gather of the same bytes together, and those operations
@@ -12,7 +12,7 @@ from llamalab.startup.hints import NamedTuple
 
 
 class RankGains(NamedTuple):
-    """Predicted seconds of a pass as it is, and how many of them each change would save at best."""
+    """Predicted seconds of a pass, and the seconds that each change would save at best."""
 
     pass_s: float
     communication_s: float
@@ -21,7 +21,7 @@ class RankGains(NamedTuple):
 
 
 def rank_gains(predicted: Iterable[tuple[Op, float]], ranks: int) -> RankGains:
-    """What the changes save of a pass of these rows, each with the predicted seconds of one occurrence.
+    """Savings in a pass of these rows, each given with the predicted seconds of one occurrence.
 
     >>> norm, reduce = Op("layers.*.ffn_norm", "elementwise", 1, mode="norm"), Op("x", "collective", 1)
     >>> rank_gains([(norm, 4.0), (reduce, 3.0), (Op("w", "gemm", 2), 5.0)], 2)

@@ -1,19 +1,19 @@
-"""What a prediction rests on: rates by class of operation, what the host adds, and how far the result may be off."""
+"""The constants of a prediction: rates by class of operation, the host's overhead, and the spread of the result."""
 
 from collections.abc import Mapping
 from types import MappingProxyType
 
 from llamalab.analytic.grades import Grade
-from llamalab.analytic.ops import Op
+from llamalab.analytic.op import Op
 from llamalab.analytic.roofline import Rates, moved_bytes
 from llamalab.startup.hints import NamedTuple
 
-CLASSES = {"gather", "gemm", "elementwise", "attention_prefill", "attention_decode"}  # a pass has all of them
-STRETCH = 4.0  # constants hold this far beyond the work they were fitted on: 7B's products lie up to 3 times beyond
+CLASSES = {"gather", "gemm", "elementwise", "attention_prefill", "attention_decode"}  # classes of every pass
+STRETCH = 4.0  # factor beyond the fitted work up to which constants hold: 7B's products are up to 3 times larger
 
 
 class Host(NamedTuple):
-    """What a stack's host adds: once per request, per sequence of the batch and token, and per decode step."""
+    """A stack's overhead on the host: per request, per sequence of the batch and token, and per decode step."""
 
     request_s: float = 0.0
     sequence_s: float = 0.0
@@ -21,13 +21,13 @@ class Host(NamedTuple):
 
 
 class Range(NamedTuple):
-    """The smallest and largest work of the kernels that a class was fitted on."""
+    """The smallest and largest work of the fitted kernels of a class."""
 
     flops: tuple[int, int]
     bytes: tuple[int, int]
 
     def distance(self, op: Op) -> float:
-        """How many times smaller or larger than all of them an op is, beyond STRETCH; 1 where it is among them.
+        """The factor by which an op is outside of the range, beyond STRETCH; 1 where it is inside.
 
         >>> Range((0, 0), (1000, 8000)).distance(Op("x", "gather", 1, read_bytes=64_000 * STRETCH))
         8.0
@@ -55,11 +55,11 @@ class Constants(NamedTuple):
 
     @property
     def lacking(self) -> tuple[str, ...]:
-        """Classes of every pass that have no constants."""
+        """Classes of every pass without constants."""
         return tuple(sorted(CLASSES - self.rates.keys()))
 
     def distance(self, op: Op) -> float:
-        """How far an op is outside of what its class was fitted on; 1 where it is not, or that is not known."""
+        """The factor by which an op is outside of its class's range; 1 where it is inside, or the range is unknown."""
         found = next((self.ranges[name] for name in op.rate_classes if name in self.ranges), None)
         return found.distance(op) if found else 1.0
 

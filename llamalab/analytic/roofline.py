@@ -8,7 +8,7 @@ A collective moves its link_bytes over the interconnect instead of its bytes ove
 
 from collections.abc import Mapping
 
-from llamalab.analytic.ops import Op
+from llamalab.analytic.op import Op
 from llamalab.errors import UnavailableError
 from llamalab.startup.hints import NamedTuple
 
@@ -16,7 +16,7 @@ SHARP = 64.0  # an exponent at which the soft maximum is the maximum to within 1
 
 
 class Rates(NamedTuple):
-    """What a class of operations reaches on one machine.
+    """The rates of a class of operations on one machine.
 
     `peak_flops_per_s` is None where the class is never limited by arithmetic.
     """
@@ -29,12 +29,12 @@ class Rates(NamedTuple):
     q: float = SHARP
 
     def bound(self) -> "Rates":
-        """The same machine without its losses: what physics allows."""
+        """The same machine without losses: a lower bound of times."""
         return Rates(self.peak_flops_per_s, self.bandwidth_bytes_per_s)
 
 
 class Prediction(NamedTuple):
-    """Seconds of one occurrence of an op, its bound, and what limits it: compute, memory, latency."""
+    """Seconds of one occurrence of an op, its bound, and its limit: compute, memory, latency."""
 
     time_s: float
     bound_s: float
@@ -57,7 +57,7 @@ def predict_op(op: Op, rates: Rates) -> Prediction:
 
 
 def known_rates(op: Op, rates: Mapping[str, Rates]) -> Rates | None:
-    """The constants an op is timed with: of its rate class, else of the next wider one; None where there are none."""
+    """The constants of an op: of its rate class, else of the next wider one; None where there are none."""
     for name in op.rate_classes:
         if name in rates:
             return rates[name]
@@ -81,7 +81,7 @@ def rates_of_classes(name: str, classes: tuple[str, ...], rates: Mapping[str, Ra
 
 
 def predict_pass(ops: tuple[Op, ...], rates: Mapping[str, Rates]) -> dict[str, Prediction]:
-    """Predictions by op name; `rates` maps a rate class, or a whole kind, to what it reaches."""
+    """Predictions by op name; `rates` maps a rate class, or a whole kind, to its rates."""
     return {op.name: predict_op(op, rates_of_op(op, rates)) for op in ops}
 
 
@@ -91,9 +91,9 @@ def total_s(ops: tuple[Op, ...], predictions: Mapping[str, Prediction]) -> float
 
 
 def moved_bytes(op: Op) -> int:
-    """Bytes that take the op's time: over the links for a collective, for all else through memory, each once.
+    """Bytes that determine the op's time: over the links for a collective, through memory for all else, each once.
 
-    What is read again within an op comes from a cache at best, so that it is no part of a bound; its
+    Repeated reads within an op may come from a cache, so that they are no part of a bound; their
     cost is in the constants, which are fitted on this count.
     """
     return op.link_bytes if op.kind == "collective" else op.bytes - op.reread_bytes
@@ -105,7 +105,7 @@ def soft_maximum(x: float, y: float, q: float) -> float:
     >>> soft_maximum(3.0, 4.0, 2.0)
     5.0
     """
-    if x == 0.0:  # as of whatever computes nothing
+    if x == 0.0:  # as for an operation without arithmetic
         return y
     largest = max(x, y)
     return float(largest * ((x / largest) ** q + (y / largest) ** q) ** (1 / q))

@@ -1,4 +1,4 @@
-"""What a whole run needs of each device: weights, the KV cache of all its tokens, the largest activations of a pass."""
+"""Memory of a whole run on each device: weights, the KV cache of all its tokens, the largest activations of a pass."""
 
 from functools import lru_cache
 
@@ -57,7 +57,7 @@ def _shard(arch: LlamaArch, ranks: int, expert_parallel: bool) -> Shard:
 
 
 def check_memory(arch: LlamaArch, work: Workload, spec: HardwareSpec) -> RunMemory:
-    """What the run needs of each device. Raises DoesNotFitError, saying by how much."""
+    """Memory of the run on each device. Raises DoesNotFitError with the missing bytes."""
     return check_room(memory_needed(arch, work), spec, work.devices)
 
 

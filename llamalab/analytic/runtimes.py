@@ -1,7 +1,7 @@
-"""What a run takes of a device beside its tensors: the runtime's own memory, kernel libraries, the allocator's waste.
+"""Memory of a run outside its tensors: the runtime's own, kernel libraries, and waste of the allocator.
 
-None of it follows from sizes. Figures of a kind of device are stated with what they rest on; a program that runs on the
-device can measure its own and hand it in (experiments/fit_contract.py does).
+It does not follow from sizes. Figures of a kind of device are given with their source; a program on the device can
+measure its own and pass them in (experiments/fit_contract.py does).
 """
 
 from llamalab.analytic.scratch import CpuBound, NoScratch, Scratch
@@ -12,7 +12,7 @@ MIB = 2**20
 
 
 class Runtime(NamedTuple):
-    """What one device, and the libraries on it, hold or waste.
+    """Memory held or wasted by a device's runtime and libraries.
 
     context_bytes: taken before the first tensor: driver, kernels, Python where it shares the memory
     workspace_bytes: kept by libraries for their kernels over the whole run
@@ -34,7 +34,7 @@ class Runtime(NamedTuple):
     source: str
 
     def scratch(self, threads: int = 1) -> Scratch:
-        """What its kernels take for one call, bounded."""
+        """Bound of its kernels' scratch memory in one call."""
         return CpuBound(threads) if self.name == "cpu" else NoScratch()
 
 

@@ -1,15 +1,15 @@
-"""What autograd keeps of a forward pass until the backward pass, tensor by tensor, for each implementation.
+"""Tensors that autograd keeps from a forward pass for the backward pass, for each implementation.
 
     llamalab       this package's model: norms in fp32 keep a wide copy of their input, the pattern is kept narrow
     hugging-face   transformers' model: flash is its sdpa, naive its eager, which keeps the softmax in fp32, again in
                    the dtype of the values, and keys and values repeated for every query head
-    fused          one kernel each for norm, SwiGLU, and head with loss (Liger, Megatron, Apex): a norm keeps its input
-                   and roots, SwiGLU makes silu(gate) again, the logits never exist at once
+        fused          one kernel each for norm, SwiGLU, and head with loss (Liger, Megatron, Apex): a norm keeps its
+                   input and reciprocal roots, SwiGLU recomputes silu(gate), and the logits never exist all at once
 
 Masked is a flash kernel that is given a mask, as for padded or packed sequences: transformers' sdpa makes one of the
 activations' type for each block, and repeats keys and values for every query head.
 
-Held against torch.autograd.graph.saved_tensors_hooks within 1 % (tests/analytic/test_saved_activations.py). Weights
+Compared with torch.autograd.graph.saved_tensors_hooks within 1 % (tests/analytic/test_saved_activations.py). Weights
 are not counted, a storage that two operations keep is counted once, all weights are trained.
 """
 
@@ -30,7 +30,7 @@ INDEX_BYTES = 8  # a token or a label, int64
 
 
 class Saved(NamedTuple):
-    """What one operation of a block keeps for its gradient, for the whole batch on one rank."""
+    """Bytes that one operation of a block keeps for its gradient, for the whole batch on one rank."""
 
     name: str
     bytes: int
@@ -43,7 +43,7 @@ class Kept:
     `documents` are the lengths of those packed into each sequence (llamalab.analytic.packing).
     With `sequence_parallel` what tensor parallelism replicates is shared out by tokens (Korthikanti et al. 2022).
 
-    Raises UnknownNameError and InputError for a shape that is none of training.
+    Raises UnknownNameError and InputError for a shape that is not a training pass.
     """
 
     def __init__(
@@ -139,7 +139,7 @@ class Kept:
                 yield Saved("the mask", self.seq * (self.seq - 1), True)
 
     def once(self) -> int:
-        """Bytes kept beside the blocks and the head: token ids and the turns of RoPE."""
+        """Bytes kept outside the blocks and the head: token ids and the angles of RoPE."""
         # Positions that begin again in each document are given for every sequence.
         turns = (self.batch if self.documents else 1) * self.seq * self.arch.head_dim
         lengths = lengths_bytes(self.seq, self.documents, self.batch) if self.attention == "flash" else 0

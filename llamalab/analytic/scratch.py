@@ -1,8 +1,8 @@
-"""Scratch: what kernels take for themselves while they run, beside inputs and outputs.
+"""Scratch: memory that kernels allocate while they run, besides inputs and outputs.
 
 It depends on the library, the instruction set and the threads: oneDNN's bf16 product of (200, 1000) by (1000, 384)
 takes 0 bytes on a CPU without AVX-512, 117,760 with it, 99,456 with AMX and one thread, 927,360 with two. So it is
-probed where the machine is at hand (llamalab.measure.device.scratch) and bounded from above where it is not.
+probed where the machine is available (llamalab.measure.profile.scratch) and bounded from above where it is not.
 """
 
 from llamalab.analytic.attention_cost import AttentionShape
@@ -26,7 +26,7 @@ class MatrixProduct(NamedTuple):
 
 
 class Scratch(Protocol):
-    """Bytes that a kernel takes for itself during one call."""
+    """Bytes that a kernel allocates for itself during one call."""
 
     def product(self, product: MatrixProduct) -> int:
         """Of a matrix product."""
@@ -36,7 +36,7 @@ class Scratch(Protocol):
 
 
 class NoScratch:
-    """Kernels that take nothing: what the sizes of the tensors alone give."""
+    """Kernels without scratch: memory from the sizes of tensors alone."""
 
     basis = "exact"
 
@@ -50,7 +50,7 @@ class NoScratch:
 
 
 class CpuBound:
-    """More than any CPU was seen to take: for half types a copy of the input, the result in fp32, panels per thread.
+    """An upper bound over all measured CPUs: for half types a copy of the input, the result in fp32, panels per thread.
 
     >>> CpuBound(threads=2).product(MatrixProduct(200, 1000, 384)) > 927_360
     True
@@ -62,7 +62,7 @@ class CpuBound:
         self.threads = threads
 
     def product(self, product: MatrixProduct) -> int:
-        """In fp32 what BLAS packs of a weight: MKL was seen to take a third of it, and at most 10.6 MB."""
+        """In fp32 the panels that BLAS packs of a weight: measured for MKL, a third of it, and at most 10.6 MB."""
         if product.dtype == "fp32":
             return 0 if product.batch else min(_MKL_BYTES, storage_bytes(product.inner * product.out, "bf16"))
         copies = storage_bytes(product.rows * product.inner, product.dtype)
@@ -70,7 +70,7 @@ class CpuBound:
         panels = self.threads * (128 * product.inner + 65_536)
         if not product.batch:
             return copies + result + panels
-        # A batch is shared out: each thread has one at a time, and its second operand packed.
+        # A batch is divided over the threads: each has one product at a time, with its second operand packed.
         packed = storage_bytes(product.inner * product.out, product.dtype)
         return min(self.threads, product.batch) * (copies + result + packed) + panels
 

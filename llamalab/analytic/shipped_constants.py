@@ -1,4 +1,4 @@
-"""The constants that are shipped: of single kernels on three devices, and of a server's host.
+"""The constants shipped with the package: of single kernels on three devices, and of a server's host.
 
 Fitted by experiments/fit_constants.py on kernel data of microsoft/vidur 7d47513 (MIT), data/profiling/compute, and
 ai-dynamo/aiconfigurator 0.12 (Apache-2.0), vLLM 0.14. They are fractions of a data sheet.
@@ -15,7 +15,7 @@ from llamalab.startup.hints import NamedTuple
 
 
 class ClassFit(NamedTuple):
-    """Constants of a class; `error` is the mean absolute relative error over the kernels it was fitted on."""
+    """Constants of a class; `error` is the mean absolute relative error over the fitted kernels."""
 
     t0_s: float
     compute_efficiency: float
@@ -87,7 +87,7 @@ def nearest_fitted(spec: HardwareSpec) -> str:
 
 
 def with_losses(rates: Rates, fit: ClassFit, nominal: Mapping[str, float], name: str) -> Rates:
-    """Rates of a class with the losses of a fit, whose efficiencies are told of the `nominal` peaks."""
+    """Rates of a class with the losses of a fit, whose efficiencies refer to the `nominal` peaks."""
     compute = fit.compute_efficiency
     if rates.peak_flops_per_s and name in nominal:
         compute *= nominal[name] / rates.peak_flops_per_s

@@ -1,4 +1,4 @@
-"""Draft and verify by formula: how many tokens a round gives, and how much faster a text comes.
+"""Speculative decoding by formula: tokens of a round, and the speed-up.
 
     tokens of a round = 1 + a + a**2 + ... + a**k = (1 - a**(k+1)) / (1 - a)
     speed-up          = tokens of a round * step / (k * draft step + pass of k + 1 tokens)
@@ -40,7 +40,7 @@ def acceptance_of(accepted: float, proposals: int) -> float:
 
 
 def replayed(same: Sequence[Sequence[bool]], proposals: int) -> float:
-    """What rounds over these places keep on average; agreements that come in runs keep other lengths than their share.
+    """Mean kept proposals of rounds over these places; runs of agreement give other means than their share.
 
     >>> replayed([[True, True, False, True, False, True]], 2), replayed([[True, False] * 8], 4)
     (1.5, 1.0)
@@ -48,7 +48,7 @@ def replayed(same: Sequence[Sequence[bool]], proposals: int) -> float:
     kept = list[int]()
     for places in same:
         start = 0
-        while start + proposals < len(places):  # one token more comes from every round
+        while start + proposals < len(places):  # one further token comes from every round
             ahead = [*places[start : start + proposals], False]
             kept.append(ahead.index(False))
             start += kept[-1] + 1
@@ -56,7 +56,7 @@ def replayed(same: Sequence[Sequence[bool]], proposals: int) -> float:
 
 
 def speed_up(acceptance: float, proposals: int, *, step_s: float, draft_s: float, verify_s: float) -> float:
-    """How many times as fast as step by step.
+    """The speed-up over step-by-step decoding.
 
     Args:
         acceptance: probability that a proposal is kept.

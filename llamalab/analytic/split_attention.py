@@ -1,4 +1,4 @@
-"""Attention in decode that a stack splits over its keys, where too few heads are there to fill a device."""
+"""Attention in decode that a stack splits over the keys, where there are too few heads to use a whole device."""
 
 from llamalab.analytic.op import Op
 
@@ -9,8 +9,8 @@ def split_ops(ops: tuple[Op, ...], *, heads: int, split_heads: int | None) -> tu
     """The table of a pass with its decode attention marked as split over the keys, where the stack does so.
 
     `heads` are the query heads of all sequences on one rank; up to `split_heads` of them attention is split (vLLM 0.2
-    to 0.6, vllm/attention/ops/paged_attn.py: its second kernel). That it is not where all keys fit into one part, of
-    512, is left out: one more token would come out faster.
+    to 0.6, vllm/attention/ops/paged_attn.py: its second kernel). Its exception, keys that all fit into one part of 512,
+    is left out: otherwise one more token would be predicted faster.
 
     >>> attend = Op("layers.attention.flash", "attention", 32, mode="decode", roof="attention")
     >>> [split_ops((attend,), heads=heads, split_heads=512)[0].mode for heads in (512, 544)]

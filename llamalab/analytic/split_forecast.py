@@ -1,4 +1,4 @@
-"""The time of a run on a model that is split over devices: stages that fill and drain, rings behind attention.
+"""The time of a run on a model split over devices: pipeline stages that fill and drain, ring transfers of attention.
 
 Time to first token is that of the whole batch. Microbatches enter the stages one after another: the last has passed
 m + P - 1 stages' times after the first began. Prompts go as single sequences or in as many parts as there are stages,
@@ -26,7 +26,7 @@ OpSeconds = Callable[[Op], float]
 
 
 class SplitTimes(NamedTuple):
-    """Seconds of a run, the share of them in collectives that nothing hides, and the share that stages are idle."""
+    """Seconds of a run, the share in exposed collectives, and the share during which stages are idle."""
 
     times: Times
     communication_share: float
@@ -34,7 +34,7 @@ class SplitTimes(NamedTuple):
 
 
 class SplitForecast(NamedTuple):
-    """What is predicted of a run on several devices; `forecast.memory` is that of one of them."""
+    """The prediction of a run on several devices; `forecast.memory` is that of one of them."""
 
     split: Split
     forecast: Forecast
@@ -47,8 +47,8 @@ def forecast_split(
 ) -> SplitForecast:
     """Predict a run on `split.devices` devices; `work.batch` is that of all replicas.
 
-    Raises InputError for what does not divide and for a prompt in chunks, DoesNotFitError, UnavailableError without a
-    link.
+    Raises InputError for sizes that do not divide and for a prompt in chunks, DoesNotFitError, UnavailableError without
+    a link.
 
     >>> from llamalab.analytic.constants import choose
     >>> from llamalab.hardware import find_hardware
@@ -125,14 +125,14 @@ def split_times(arch: LlamaArch, work: Workload, split: Split, op_s: OpSeconds, 
 
 
 def _prompt_s(arch: LlamaArch, work: Workload, split: Split, op_s: OpSeconds, parts: int) -> tuple[float, float, float]:
-    """Seconds of all prompts in so many microbatches, those in collectives, and those that a stage is idle."""
+    """Seconds of all prompts in so many microbatches, seconds of exposed collectives, and idle seconds of a stage."""
     whole_s, sent_s = _pass_s(stage_ops(arch, work, split, work.prompt, work.prompt, parts), op_s)
     filling = (parts + split.pipeline - 1) / split.pipeline
     return whole_s * filling, sent_s * filling, whole_s * (split.pipeline - 1) / split.pipeline
 
 
 def _pass_s(ops: Iterable[Op], op_s: OpSeconds) -> tuple[float, float]:
-    """Seconds of a microbatch through all stages, and those of it in collectives that nothing hides."""
+    """Seconds of a microbatch through all stages, and those in exposed collectives."""
     rows = [(op, op.count * op_s(op)) for op in ops]
     ring_s = sum(seconds for op, seconds in rows if op.name.endswith(".ring"))
     attention_s = sum(seconds for op, seconds in rows if op.kind == "attention")
@@ -142,13 +142,13 @@ def _pass_s(ops: Iterable[Op], op_s: OpSeconds) -> tuple[float, float]:
 
 
 def _bound_times(arch: LlamaArch, work: Workload, split: Split, spec: HardwareSpec, constants: Basis) -> Times:
-    """What physics allows, as llamalab.analytic.forecast.bound_times."""
+    """The lower bound, as llamalab.analytic.forecast.bound_times."""
     run = work._replace(fused=True, attention="flash", unpack_rows=None)
     needed, cache = split_memory(arch, run, split), spec.l2_bytes or 0
     resident = needed.weight_bytes + needed.kv_bytes <= cache
 
     def least_s(op: Op) -> float:
-        if op.name.endswith(".merge"):  # a kernel that takes up the sum where the last one left it needs none
+        if op.name.endswith(".merge"):  # a kernel that continues the sum of the step before needs none
             return 0.0
         return op_s(op, rates_of_op(op, constants.rates), least_times(cache, resident))
 

@@ -21,7 +21,7 @@ from llamalab.units import storage_bytes
 
 
 class Split(NamedTuple):
-    """How many ways each kind of parallelism splits a run.
+    """The number of ways of each kind of parallelism.
 
     >>> Split(tensor=4, pipeline=2).devices, str(Split(tensor=4, replicas=2))
     (8, 'TP 4 × 2 replicas')
@@ -39,12 +39,12 @@ class Split(NamedTuple):
 
     @property
     def sharing(self) -> int:
-        """Those that share one copy of the model and talk about it."""
+        """Devices that share one copy of the model and communicate."""
         return self.tensor * self.pipeline * self.context
 
     @property
     def only_tensor(self) -> bool:
-        """Whether it is tensor parallelism or one device, and nothing else."""
+        """Whether it is tensor parallelism alone, or one device."""
         return self.devices == self.tensor
 
     def __str__(self) -> str:
@@ -65,7 +65,7 @@ def check_split(arch: LlamaArch, split: Split, work: Workload) -> None:
 
 
 def microbatches(work: Workload, split: Split) -> int:
-    """Into how many equal parts the sequences of a replica go: as many as there are stages, where that divides them.
+    """Number of equal parts of a replica's sequences: as many as there are stages, where that divides them.
 
     >>> microbatches(Workload(8, batch=6), Split(pipeline=4)), microbatches(Workload(8), Split(pipeline=4))
     (3, 1)

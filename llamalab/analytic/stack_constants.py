@@ -1,4 +1,4 @@
-"""What a run costs in a stack on a device: the stack's shares of the data sheet as rates by class of operation."""
+"""Costs of a run in a stack on a device: the stack's shares of the data sheet as rates by class of operation."""
 
 from collections.abc import Mapping
 from functools import lru_cache
@@ -14,14 +14,14 @@ from llamalab.hardware.links import find_link
 from llamalab.startup.hints import NamedTuple
 from llamalab.units import dtype_bits
 
-CLOCK_HZ = 1.83e9  # at which fixed times are told: a GPU of another clock takes inversely as long
-GEMM_Q, ROW_Q, ATTENTION_Q = 2.0, 4.0, 1.3  # how far compute and memory overlap in a product, of one row, in attention
-UNPACK_ROWS = 32  # stacks that unpack first have kernels of their own for fewer rows than this
-MARGIN_OF_BORROWED = 1.5  # times the spread of the row that is borrowed, where no point tells more
+CLOCK_HZ = 1.83e9  # the clock to which fixed times refer; on a GPU of another clock they scale inversely
+GEMM_Q, ROW_Q, ATTENTION_Q = 2.0, 4.0, 1.3  # overlap of compute and memory in a product, of one row, in attention
+UNPACK_ROWS = 32  # fewest rows from which stacks that unpack first do so
+MARGIN_OF_BORROWED = 1.5  # factor on the spread of a borrowed row without points of its own
 
 
 class StackConstants(NamedTuple):
-    """What a prediction by stack rests on; it serves where analytic.rate_constants.Constants does."""
+    """The basis of a prediction by stack; it has the interface of analytic.rate_constants.Constants."""
 
     rates: Mapping[str, Rates]
     basis: str
@@ -42,7 +42,7 @@ class StackConstants(NamedTuple):
 
 
 def workload_of(stack: Stack, work: Workload) -> Workload:
-    """The run as a stack does it: what it fuses, its attention, chunks, cache and head."""
+    """The run in a stack: its fusion, attention, chunks, cache and head."""
     weight = work.weight_dtype or work.dtype
     packed, ggml = is_packed(weight), weight.startswith("q")
     layers = stack.split == "layers"
@@ -140,7 +140,7 @@ def between(spec: HardwareSpec, ranks: int) -> HardwareSpec:
 
 
 def over_bus(spec: HardwareSpec) -> bool:
-    """Whether devices talk over PCIe, where every step of a ring goes through the host."""
+    """Whether devices communicate over PCIe, where every step of a ring passes through the host."""
     return (spec.interconnect or "").startswith("PCIe")
 
 
@@ -155,7 +155,7 @@ def _basis(stack: Stack, seen: bool) -> str:
 
 
 def _moved(stack: Stack, spec: HardwareSpec, share: float) -> float:
-    """The share of bandwidth that is left where the vector units have work for every byte too."""
+    """The share of bandwidth that remains when the vector units have work for every byte."""
     vector = issue_peak(spec)
     if not stack.vector_ops or not vector:
         return share
@@ -169,7 +169,7 @@ def _slowness(spec: HardwareSpec) -> float:
 
 
 def _lossy(bound: Rates, t0_s: float, flops_per_s: float | None, memory: float, q: float = 1.0) -> Rates:
-    """The bound's peaks with efficiencies that give the rates of a stack: the bound stays readable off them."""
+    """The bound's peaks with efficiencies that give the rates of a stack, so that both are in one object."""
     if flops_per_s is None or bound.peak_flops_per_s is None:
         return Rates(bound.peak_flops_per_s, bound.bandwidth_bytes_per_s, t0_s, 1.0, memory, q)
     share = min(1.0, flops_per_s / bound.peak_flops_per_s)
@@ -177,7 +177,7 @@ def _lossy(bound: Rates, t0_s: float, flops_per_s: float | None, memory: float, 
 
 
 def computed_in(spec: HardwareSpec, dtype: str) -> str:
-    """The type that a device computes a type in: a CPU without units for it takes bf16, else fp32."""
+    """The dtype in which a device computes a dtype: a CPU without units for it uses bf16, else fp32."""
     if spec.kind != "cpu" or spec.peak_flops_per_s.get(dtype) is not None:
         return dtype
     return "bf16" if dtype == "fp16" and spec.peak_flops_per_s["bf16"] is not None else "fp32"
@@ -196,7 +196,7 @@ def _one_row(stack: Stack, spec: HardwareSpec, weight_dtype: str) -> tuple[float
 
 
 def _product_peak(stack: Stack, spec: HardwareSpec, dtype: str, weight: str) -> float:
-    """The data sheet's peak in the types that a stack multiplies and accumulates in."""
+    """The data sheet's peak in the dtypes of a stack's products and sums."""
     if stack.vector_products:
         return peak_of(spec, "fp32")
     if is_packed(weight) and stack.unpack == "integer" and spec.peak_flops_per_s["int8"]:
@@ -209,7 +209,7 @@ def _product_peak(stack: Stack, spec: HardwareSpec, dtype: str, weight: str) -> 
 def prepared(
     spec: HardwareSpec, work: Workload, name: str, *, assumed: bool = False
 ) -> tuple[Workload, StackConstants]:
-    """A run as a stack does it on a device, and what its prediction rests on. Raises UnavailableError."""
+    """A run in a stack on a device, and the basis of its prediction. Raises UnavailableError."""
     constants = named_constants(
         name, spec, work.dtype, work.weight_dtype, threads=work.threads, ranks=work.tensor_parallel, assumed=assumed
     )

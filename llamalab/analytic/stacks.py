@@ -1,12 +1,12 @@
-"""Software stacks: a few constants of each, beside the columns of a data sheet.
+"""Software stacks: a few constants of each, applied to the columns of a data sheet.
 
     time = host + sum over operations of: fixed time + softmax_q(FLOPs / (share * peak), bytes / (share * bandwidth))
 
-A stack is a row of stacks.json per kind of device: what it fuses, in which type it accumulates, how it
-unpacks packed weights, which shares of peak and bandwidth its kernels reach, and what its host adds.
-There are no constants of a device: one that no fit has seen is predicted from its data sheet alone. Where a
-row has no value of its own it takes its parent's, so that stacks with few points share what they cannot tell
-apart. The rows are fitted by experiments/fit_stacks.py, which also writes error and spread.
+A stack is a row of stacks.json per kind of device: its fusion, its accumulation dtype, its handling of packed weights,
+the shares of peak and bandwidth that its kernels reach, and its overhead on the host. There are no constants of a
+device: one without fitted points is predicted from its data sheet alone. A row inherits missing values from its
+parent, so that stacks with few points share constants that their points do not determine. The rows are fitted by
+experiments/fit_stacks.py, which also writes error and spread.
 """
 
 import os
@@ -17,7 +17,7 @@ from llamalab.hardware import HardwareSpec
 from llamalab.startup.hints import Any, NamedTuple
 
 UNPACKS = ("inside", "first", "integer")
-OWN = ("apple", "cpu")  # a kind of device whose rows serve no other
+OWN = ("apple", "cpu")  # a kind of device whose rows apply to no other
 
 
 class Stack(NamedTuple):
@@ -30,10 +30,10 @@ class Stack(NamedTuple):
     many in GGML's K formats, whose scales are packed too; of 16-bit weights a multiprocessor then reads
     `row_bytes_per_clock`, what its warps keep in flight (None: no limit of its own). `vector_ops` is how
     many operations the vector units do for a byte that an elementwise kernel, or attention in steps, moves.
-    Operations and shares of vector units are told of what their schedulers issue (analytic.data_sheet.issue_peak).
+    Operations and shares of vector units refer to the issue rate of their schedulers (analytic.data_sheet.issue_peak).
     A collective takes `link_s` over NVLink, and `hop_s` for each of the 2 (N - 1) steps of a ring over PCIe.
-    `vector_products` tells that products run on the vector units of a CPU, whose fp32 peak shares are of, whatever
-    else it has; `die_bytes_per_s` is what the threads of one of its dies read (analytic.cpu_threads).
+    `vector_products` means that products run on the vector units of a CPU, and shares are of its fp32 peak;
+    `die_bytes_per_s` is the bandwidth of the threads of one of its dies (analytic.cpu_threads).
     Up to `split_heads` query heads over all sequences, decode attention is split over its keys and reaches
     `split_gain` times its share of the vector units' peak (analytic.split_attention).
     `spread` is the relative half-width that holds 9 of 10 unfitted points of a phase, `unseen_spread` that on
@@ -121,7 +121,7 @@ def _stack(key: str, rows: dict[str, dict[str, Any]]) -> Stack:
 
 
 def stack_names() -> tuple[str, ...]:
-    """The stacks that can be asked for, as the file has them: choices.STACK_NAMES says it without reading."""
+    """The selectable stacks according to the file; choices.STACK_NAMES lists them without reading it."""
     return tuple(dict.fromkeys(stack.name for stack in stacks().values() if stack.name != "any"))
 
 
@@ -145,14 +145,14 @@ def find_stack(name: str, spec: HardwareSpec) -> Stack:
 
 
 def kind_of(spec: HardwareSpec) -> str:
-    """Which rows a device takes: nvidia, amd, intel, apple, or cpu."""
+    """The kind of a device's rows: nvidia, amd, intel, apple, or cpu."""
     return spec.kind if spec.kind == "cpu" else (spec.vendor or "nvidia").lower()
 
 
 def assumed_stack(spec: HardwareSpec) -> str | None:
-    """The stack that is assumed where none is named: llama.cpp on what people own.
+    """The default stack of a device: llama.cpp on consumer devices.
 
-    None in a data centre and for a reader's own file: there the shipped constants of analytic.shipped_constants stand,
-    kernels as servers fuse them.
+    None in a data centre and for a user's own file: there the shipped constants of analytic.shipped_constants apply,
+    with fused kernels as in servers.
     """
     return None if spec.measured or spec.kind in ("datacentre", None) else "llama.cpp"

@@ -1,24 +1,25 @@
-"""The largest moment of a training step, above weights and optimiser states: what autograd keeps, gradients, and what
-the backward pass makes on its way.
+"""The largest moment of a training step: bytes above weights and optimiser states.
 
-The loss can be it, whose gradient exists twice in fp32 beside the log-probabilities; the last norm, in fp32; the
-feed-forward or the scores of the last block, or of the first, when gradients are all there. Of quantised matrices the
-largest, written out for a product (bitsandbytes' MatMul4Bit, forward and backward). Of a tied table the very end: the
-head's gradient has waited for the embedding's, and their sum is made beside both. And the optimiser's own.
+It may be in the loss, whose gradient exists twice in fp32 beside the log-probabilities; in the last norm, in fp32; in
+the feed-forward or the scores of the last block, or of the first, when all gradients exist. With quantised matrices it
+includes the largest one, widened for a product (bitsandbytes' MatMul4Bit, forward and backward). With a tied embedding
+it may be at the very end: the head's gradient waits for the embedding's, and their sum is made beside both. Or in the
+optimiser.
 """
 
 from llamalab.analytic.lora import TARGETS, Lora
 from llamalab.analytic.saved_activations import INDEX_BYTES, Kept
+from llamalab.analytic.tuned_weights import Stage
 from llamalab.startup.hints import NamedTuple
 from llamalab.units import storage_bytes
 
 _INTO_QKV = ("q", "k", "v")
 _INTO_FFN = ("gate", "up")
-BEFORE_BLOCKS = ("loss", "last norm")  # moments of the backward pass before it comes to a block
+BEFORE_BLOCKS = ("loss", "last norm")  # moments of the backward pass before the first block
 
 
 class LargestMoment(NamedTuple):
-    """The moment's name and its bytes, gradients included, and of them those that other devices lend."""
+    """The moment's name and its bytes, gradients included, and the part gathered from other devices."""
 
     moment: str
     peak_bytes: int
@@ -30,8 +31,7 @@ def largest_moment(
     *,
     recompute: str,
     lora: Lora | None,
-    layers: int,
-    in_flight: int,
+    stage: Stage,
     gradient_bytes: int,
     kept_gradients: bool,
     update_bytes: int,
@@ -41,20 +41,19 @@ def largest_moment(
     widens: bool = False,
     lent: tuple[int, int] = (0, 0),
 ) -> LargestMoment:
-    """Over one forward and backward pass of `layers` blocks, with `in_flight` micro-batches in a pipeline.
+    """Over one forward and backward pass of a stage's blocks.
 
     Args:
         kept: the sizes of the pass.
         recompute: none, selective or full.
         lora: the adapters, where they alone are trained.
-        layers: blocks of this stage.
-        in_flight: micro-batches whose activations are kept at once.
+        stage: what the device has of the model; the loss is the last one's.
         gradient_bytes: of all that is trained.
         kept_gradients: whether these are there from the start, as passes are accumulated.
-        update_bytes: what the optimiser makes beside the largest tensor.
+        update_bytes: temporaries of the optimiser for the largest tensor.
         dora: whether adapters have magnitudes.
         frozen_input: whether nothing before the first adapter needs a gradient.
-        written_out: bytes of the largest quantised matrix, as it is multiplied.
+        written_out: bytes of the largest quantised matrix, widened.
         widens: whether a sum of a half and an fp32 tensor copies the first to fp32: on a CPU, not on CUDA, and not
             where adapters of a quantised base narrow their output first.
         lent: bytes that weights shared out are gathered in, before the backward pass comes to a block and after.
@@ -66,11 +65,12 @@ def largest_moment(
     stored = {"none": block, "selective": block - inside, "full": x}[recompute]
     rebuilt = {"none": 0, "selective": inside, "full": block}[recompute]
     idle = sizes.idle_in_first_block() if frozen_input and recompute == "none" else 0
-    all_blocks = in_flight * (layers * stored - idle)
-    head, once = sizes.head(), kept.once() - kept.rows * INDEX_BYTES + (kept.mask() if recompute != "none" else 0)
+    all_blocks = stage.in_flight * (stage.layers * stored - idle)
+    head = sizes.head() if stage.last else 0
+    once = kept.once() - kept.rows * INDEX_BYTES + (kept.mask() if recompute != "none" else 0)
     logits = storage_bytes(kept.rows * kept.part.vocab_size, "fp32")
-    head_grads = 0 if lora else storage_bytes(arch.vocab_size // kept.ranks * arch.dim, dtype)
-    block_grads = max(0, gradient_bytes - head_grads) // max(layers, 1)
+    head_grads = 0 if lora or not stage.last else storage_bytes(arch.vocab_size // kept.ranks * arch.dim, dtype)
+    block_grads = max(0, gradient_bytes - head_grads) // max(stage.layers, 1)
     start = gradient_bytes if kept_gradients else 0
     loss = start + once + all_blocks + head + (0 if fused else 2 * logits)
     wide = storage_bytes(kept.rows * arch.dim, "fp32")
@@ -88,10 +88,9 @@ def largest_moment(
     written_first = (start or gradient_bytes - block_grads) + once + stored + rebuilt - idle + written_out + beside
     update = gradient_bytes + update_bytes
     adapter = start + once + all_blocks + rebuilt + sizes.magnitudes()
-    tied = gradient_bytes + (3 if kept_gradients else 2) * head_grads * arch.tied_embeddings
+    tied = gradient_bytes + (3 if kept_gradients else 2) * head_grads * (arch.tied_embeddings and stage.first)
     moments = {
-        "loss": loss,
-        "last norm": norm,
+        **({"loss": loss, "last norm": norm} if stage.last else {}),
         "last block": last,
         "first block": first,
         "tied table": tied,
@@ -106,7 +105,7 @@ def largest_moment(
 
 
 class _Sizes:
-    """What is kept and made, of a model trained in full or by adapters in fp32 on frozen matrices."""
+    """Kept bytes and temporaries of a model trained in full or by fp32 adapters on frozen matrices."""
 
     def __init__(self, kept: Kept, lora: Lora | None, dora: bool, widens: bool) -> None:
         self.kept, self.lora, self.dora, self.widens = kept, lora, dora, widens
@@ -165,7 +164,7 @@ class _Sizes:
         }[target]
 
     def idle_in_first_block(self) -> int:
-        """Bytes of a block that its gradients need and the first block's do not: nothing before it is trained."""
+        """Bytes of a block that its gradients need but the first block's do not, where nothing before it is trained."""
         targets = set() if self.lora is None else set(self.lora.targets)
         idle = ["attention_norm"]
         if not targets & {*_INTO_QKV}:
@@ -180,7 +179,7 @@ class _Sizes:
         return sum(item.bytes for item in items) - quotients * self._of(self.kept.arch.dim)
 
     def magnitudes(self) -> int:
-        """What PEFT makes on the way to the norms of one target's W + BA: a unit matrix, BA, its multiple and the sum.
+        """Temporaries of PEFT for the norms of one target's W + BA: a unit matrix, BA, its multiple and the sum.
 
         All in fp32, with W too where it is narrower; what the last block keeps after it is not there yet.
         """
@@ -204,7 +203,7 @@ class _Sizes:
         return 2 * storage_bytes(elements, wide) + self._of(kept.part.query_dim)
 
     def after_scores(self) -> int:
-        """Bytes of a block that are gone when the gradient of its scores is made."""
+        """Bytes of a block that are freed before the gradient of its scores is computed."""
         dim, part = self.kept.arch.dim, self.kept.part
         gone = ("values", "wo", "ffn_norm", "w1, w3", "SwiGLU", "w2")
         later = sum(item.bytes for item in self.kept.block() if item.name.startswith(gone))

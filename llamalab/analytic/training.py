@@ -1,6 +1,6 @@
 """The needs of a training step: memory of weights, gradients, AdamW and activations; its FLOPs.
 
-Activations kept for the backward pass are llamalab.analytic.saved_activations'; levels of recomputation are those of
+Activations kept for the backward pass are in llamalab.analytic.saved_activations; levels of recomputation are those of
 Korthikanti et al. 2022 (arXiv 2205.05198) and keep less:
 
     none        everything
@@ -14,7 +14,8 @@ scores there and does 2.5 times its own (five products for two; Dao et al. 2022)
 
 from collections.abc import Iterable
 
-from llamalab.analytic.ops import Op, forward_ops
+from llamalab.analytic.op import Op
+from llamalab.analytic.ops import forward_ops
 from llamalab.analytic.packing import spans
 from llamalab.analytic.parallel import elements_on_rank, shard
 from llamalab.analytic.params import weights
@@ -89,7 +90,7 @@ def training_memory(
     implementation: str = "llamalab",
     documents: tuple[int, ...] = (),
 ) -> TrainingMemory:
-    """What one rank holds in a step of AdamW.
+    """Memory of one rank in a step of AdamW.
 
     >>> from llamalab.presets import PRESETS
     >>> memory = training_memory(PRESETS["7b"].arch, PassShape(new_tokens=4096))

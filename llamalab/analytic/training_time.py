@@ -1,4 +1,4 @@
-"""The predicted time of a training step, from the operations of its forward pass and what an optimiser moves.
+"""The predicted time of a training step, from the operations of its forward pass and the bytes of its update.
 
 The backward pass does two products for each of the forward pass, as large as it (one for the gradient of the input, one
 for that of the weight), five for attention's two where its scores are computed again (llamalab.analytic.training), and
@@ -26,7 +26,7 @@ _ADDED_BYTES = 2 + 4 + 4  # a further pass's gradient, added to what the master 
 
 
 class TrainingRates(NamedTuple):
-    """What each class of operations reaches forward and backward, and the bytes that an update moves in a second."""
+    """Rates of each class of operations forward and backward, and the byte/s of an update."""
 
     forward: Mapping[str, Rates]
     backward: Mapping[str, Rates]
@@ -72,13 +72,13 @@ def step_time(
 
 
 def training_ops(arch: LlamaArch, shape: PassShape) -> tuple[Op, ...]:
-    """The rows of a pass that is learned from: logits of every token and their loss, and no cache."""
+    """The rows of a training pass: logits of every token and their loss, without a cache."""
     ops = forward_ops(arch, shape._replace(logits="all"))
     return (*(op for op in ops if op.mode != "append"), _loss(arch, shape.batch * shape.new_tokens, shape.dtype))
 
 
 def backward(op: Op) -> Op:
-    """The row of the backward pass that belongs to a row of the forward pass."""
+    """The backward row of a forward row."""
     up, down = FLASH_BACKWARD if op.kind == "attention" and not op.is_naive_step else (2, 1)
     return op._replace(
         flops_full=up * op.flops_full // down,

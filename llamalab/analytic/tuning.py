@@ -1,4 +1,4 @@
-"""What is asked for: a step of full training, LoRA or QLoRA, and how it is shared out."""
+"""The settings of a step: full training, LoRA or QLoRA, and its split over devices."""
 
 from llamalab.analytic.lora import Lora
 from llamalab.analytic.optimizers import find_optimizer
@@ -52,7 +52,7 @@ class Tuning(NamedTuple):
 
 
 def check_tuning(step: Tuning) -> None:
-    """Raises InputError and UnknownNameError for what is no step."""
+    """Raises InputError and UnknownNameError for an invalid step."""
     for what, given, known in (
         ("method", step.method, METHODS),
         ("precision", step.precision, PRECISIONS),

@@ -1,35 +1,30 @@
-"""The largest training step that fits into a device's memory, and what to change where one does not."""
+"""The largest training step that fits into a device's memory, and changes with which a larger one would fit."""
 
 from collections.abc import Callable, Iterator
 
 from llamalab.analytic.fine_tuning import Held, tuning_memory
 from llamalab.analytic.fit_solve import largest_count
 from llamalab.analytic.training import RECOMPUTE
+from llamalab.analytic.training_solve import step_too_large
 from llamalab.analytic.tuned_weights import trained_parameters
 from llamalab.analytic.tuning import Tuning
 from llamalab.checks import MOST_MEMORY_BYTES, whole
-from llamalab.errors import DoesNotFitError, InputError
-from llamalab.formatting import format_bytes
+from llamalab.errors import InputError
 
 LARGEST = 2**20  # of batch and devices
-SMALLER_STATES = ("adamw", "adamw-8bit", "adafactor")  # optimisers that a step of AdamW may change to, by their states
+SMALLER_STATES = ("adamw", "adamw-8bit", "adafactor")  # optimisers with smaller states that may replace AdamW
 
 
 def check_tuning_fits(step: Tuning, memory_bytes: int, where: str) -> Held:
-    """What a device holds. Raises DoesNotFitError with the missing bytes and with what would fit."""
+    """Memory of a device. Raises DoesNotFitError with the missing bytes and the changes that would fit."""
     held = tuning_memory(step)
-    short = held.total_bytes - whole(memory_bytes, "memory_bytes", most=MOST_MEMORY_BYTES)
-    if short > 0:
-        raise DoesNotFitError(
-            f"the step must fit into {where}: it holds {format_bytes(held.total_bytes)} of "
-            f"{format_bytes(memory_bytes)}, {format_bytes(short)} ({short:,} bytes) too much; "
-            f"try {'; '.join(step_changes_that_fit(step, memory_bytes))}"
-        )
+    if held.total_bytes > whole(memory_bytes, "memory_bytes", most=MOST_MEMORY_BYTES):
+        raise step_too_large(held.total_bytes, memory_bytes, where, step_changes_that_fit(step, memory_bytes))
     return held
 
 
 def step_changes_that_fit(step: Tuning, memory_bytes: int) -> list[str]:
-    """Single changes with which the step would fit, in words; what comes nearest where there is none."""
+    """Single changes with which the step would fit, in words."""
     found = [words for words, changed in _changes(step) if changed != step and tuning_fits(changed, memory_bytes)]
     for words, solve in (("batch", largest_tuning_batch), ("context", largest_tuning_context)):
         if not (words == "context" and step.documents) and (value := solve(step, memory_bytes)):
@@ -37,7 +32,7 @@ def step_changes_that_fit(step: Tuning, memory_bytes: int) -> list[str]:
     sharded = step if step.zero else step._replace(zero=3)
     if devices := least_devices(sharded, memory_bytes):
         found.append(f"ZeRO {sharded.zero} over {devices:,} devices")
-    return found or ["a smaller model, QLoRA or more memory: no single change is enough"]
+    return found
 
 
 def _changes(step: Tuning) -> Iterator[tuple[str, Tuning]]:
@@ -64,7 +59,7 @@ def largest_tuning_context(step: Tuning, memory_bytes: int) -> int:
 
 
 def largest_rank(step: Tuning, memory_bytes: int) -> int:
-    """The largest rank of adapters that fits and is one; 0 where none does. Raises InputError where none is trained."""
+    """The largest rank of adapters that fits; 0 where none does. Raises InputError where no adapter is trained."""
     if step.lora is None:
         raise InputError("a rank must be looked for with the method lora or qlora; got full")
     lora = step.lora
@@ -72,10 +67,10 @@ def largest_rank(step: Tuning, memory_bytes: int) -> int:
     def fits(rank: int) -> bool:
         try:
             return tuning_fits(step._replace(lora=lora._replace(rank=rank)), memory_bytes)
-        except InputError:  # no smaller than a matrix that it approximates
+        except InputError:  # a rank below the size of the matrix
             return False
 
-    trained_parameters(step._replace(lora=lora._replace(rank=1)))  # targets that the model has not are refused here
+    trained_parameters(step._replace(lora=lora._replace(rank=1)))  # targets that the model lacks raise here
     return largest_count(fits)
 
 
@@ -105,9 +100,9 @@ def _first(words: tuple[str, ...], fits: Callable[[str], bool]) -> str | None:
 
 
 def solved_step(solve: str, step: Tuning, memory_bytes: int) -> Tuning:
-    """The step with the answer in it; as it was asked where nothing fits, so that the refusal says by how much.
+    """The step with its solved setting; unchanged where nothing fits, so that its error states the missing bytes.
 
-    Raises InputError for a question that the step has no answer to.
+    Raises InputError for a setting that the step does not have.
 
     >>> from llamalab.presets import PRESETS
     >>> step = Tuning(PRESETS["7b"].arch, 4096, zero=3)

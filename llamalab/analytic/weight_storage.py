@@ -29,7 +29,7 @@ def stored_weight_bytes(
 
 
 def bytes_on_rank(arch: LlamaArch, file_bytes: int, part: Shard) -> int:
-    """What a rank holds of a file's weights: the share that it holds of the elements."""
+    """A rank's bytes of a file's weights: in proportion to its share of the elements."""
     elements = sum(weight.count * elements_on_rank(weight, arch, part) for weight in weights(arch))
     return -(-file_bytes * elements // sum(weight.parameters for weight in weights(arch)))
 

@@ -1,6 +1,6 @@
-"""What is run: a prompt, then token after token over a growing context, and the passes that stand for all of them.
+"""The workload: a prompt, then token after token over a growing context, and the passes that represent them.
 
-Only attention depends on the context, and its time is all but linear in it, so the mean over the steps of a run
+Only attention depends on the context, and its time is nearly linear in it, so that the mean over the steps of a run
 is Simpson's rule over the first, the middle and the last step, not a loop over tokens.
 """
 
@@ -8,7 +8,8 @@ from collections.abc import Iterable
 from functools import lru_cache
 
 from llamalab.analytic.batches import last_chunk
-from llamalab.analytic.ops import Op, forward_ops
+from llamalab.analytic.op import Op
+from llamalab.analytic.ops import forward_ops
 from llamalab.analytic.packed_weights import head_bytes, unpacked_ops
 from llamalab.analytic.pass_shape import PassShape
 from llamalab.analytic.split_attention import split_ops
@@ -16,7 +17,7 @@ from llamalab.arch import LlamaArch
 from llamalab.checks import whole
 from llamalab.startup.hints import Any, NamedTuple
 
-CACHED_PASSES = 4096  # a sweep meets the same pass once per device
+CACHED_PASSES = 4096  # one pass recurs for every device of a sweep
 
 
 _OPEN = ("chunk", "threads")  # counts that may be None
@@ -45,13 +46,13 @@ class _WorkloadFields(NamedTuple):
 
 
 class Workload(_WorkloadFields):
-    """What is run: B prompts of P tokens, G tokens generated after each, in which number formats.
+    """B prompts of P tokens, G tokens generated after each, and number formats.
 
-    `layer_parallel` devices take a share of the layers each and work one after the other: they share the memory,
-    not the time. `head_dtype` is that of the output head (default: that of the matrices). From `unpack_rows` rows
-    on, packed weights are written out in the activations' dtype before they are multiplied; None: never.
-    `stored_bytes` are those of a file's weights (default: by weight_dtype). Up to `split_heads` query heads over all
-    sequences, decode attention is split over its keys; None: never. `threads` are those of a CPU (default: one a core).
+    `layer_parallel` devices have a share of the layers each and work one after the other: they share the memory, not
+    the time. `head_dtype` is that of the output head (default: that of the matrices). From `unpack_rows` rows on,
+    packed weights are widened to the activations' dtype before products; None: never. `stored_bytes` are those of a
+    file's weights (default: by weight_dtype). Up to `split_heads` query heads over all sequences, decode attention is
+    split over its keys; None: never. `threads` are those of a CPU (default: one a core).
     """
 
     __slots__ = ()
@@ -75,7 +76,7 @@ class Workload(_WorkloadFields):
 
     @property
     def manner(self) -> "Workload":
-        """How it is run, of any lengths and batch: number formats, kernels and ranks alone."""
+        """Number formats, kernels and ranks, without lengths and batch."""
         return super()._replace(
             prompt=1, generate=1, batch=1, chunk=None, layer_parallel=1, stored_bytes=None, threads=None
         )
@@ -103,7 +104,7 @@ class Workload(_WorkloadFields):
 
 
 def prompt_parts(work: Workload) -> list[tuple[float, int, int]]:
-    """How often, with how many new tokens and behind what context the prompt passes: once, or once per chunk.
+    """Number, new tokens and context of the passes over the prompt: one, or one per chunk.
 
     From the sixteenth chunk on, some stand for those between them, by their distance, as if time were linear there: it
     nearly is. They are the same for every prompt, one past its end included, so that one more token adds time.

@@ -45,25 +45,18 @@ def kv(
     >>> llamalab.kv("70b", context=4096).kv_bytes
     1342177280
     """
-    return answered(
-        "kv",
-        model=model,
-        context=context,
-        prompt=prompt,
-        generate=generate,
-        batch=batch,
-        tensor_parallel=tensor_parallel,
-        kv_heads=kv_heads,
-        dtype=dtype,
-        weight_dtype=weight_dtype,
-        kv_dtype=kv_dtype,
-    )
+    return answered("kv", **locals())
 
 
 def params(
-    model: Model = "7b", *, dtype: Words = "bf16", weight_dtype: Words | None = None, tensor_parallel: Counts = 1,
-    lora: str | None = None, kv_heads: int | None = None,
-) -> Result:  # fmt: skip
+    model: Model = "7b",
+    *,
+    dtype: Words = "bf16",
+    weight_dtype: Words | None = None,
+    tensor_parallel: Counts = 1,
+    lora: str | None = None,
+    kv_heads: int | None = None,
+) -> Result:
     """The number of parameters by component, and their bytes; with `lora` ("r=16,targets=q,v") those of an adapter.
 
     Args:
@@ -78,18 +71,24 @@ def params(
     >>> llamalab.params("7b").parameters
     6738415616
     """
-    return answered(
-        "params", model=model, dtype=dtype, weight_dtype=weight_dtype, tensor_parallel=tensor_parallel, lora=lora,
-        kv_heads=kv_heads,
-    )  # fmt: skip
+    return answered("params", **locals())
 
 
 def flops(
-    model: Model = "7b", *, phase: str = "prefill", prompt: Counts | None = None, context: Counts | None = None,
-    batch: Counts = 1, attention: str = "flash", logits: str = "last", kv_heads: int | None = None,
-    dtype: Words = "bf16", weight_dtype: Words | None = None, kv_dtype: Words | None = None,
+    model: Model = "7b",
+    *,
+    phase: str = "prefill",
+    prompt: Counts | None = None,
+    context: Counts | None = None,
+    batch: Counts = 1,
+    attention: str = "flash",
+    logits: str = "last",
+    kv_heads: int | None = None,
+    dtype: Words = "bf16",
+    weight_dtype: Words | None = None,
+    kv_dtype: Words | None = None,
     tensor_parallel: Counts = 1,
-) -> Result:  # fmt: skip
+) -> Result:
     """FLOPs, bytes and intensity of one pass, operation by operation; of several passes the totals of each.
 
     Args:
@@ -110,11 +109,7 @@ def flops(
     >>> llamalab.flops("7b", phase="decode", context=4096).flops_causal
     15361638400
     """
-    return answered(
-        "flops", model=model, phase=phase, prompt=prompt, context=context, batch=batch, attention=attention,
-        logits=logits, kv_heads=kv_heads, dtype=dtype, weight_dtype=weight_dtype, kv_dtype=kv_dtype,
-        tensor_parallel=tensor_parallel,
-    )  # fmt: skip
+    return answered("flops", **locals())
 
 
 def fit(
@@ -142,7 +137,7 @@ def fit(
         dtype: storage of cache and weights.
         weight_dtype: that of the weights alone.
         kv_dtype: that of the cache alone.
-        others: further options of `llamalab fit`, by name.
+        others: further options of `llamalab fit`, by name: hardware, solve, chunk, gpu_layers and more.
 
     Raises DoesNotFitError, by how much.
 
@@ -150,27 +145,25 @@ def fit(
     >>> llamalab.fit("7b", free="10GB", dtype="fp16").max_tokens
     19073
     """
-    return answered(
-        "fit",
-        model=model,
-        memory=memory,
-        free=free,
-        context=context,
-        batch=batch,
-        kv_heads=kv_heads,
-        dtype=dtype,
-        weight_dtype=weight_dtype,
-        kv_dtype=kv_dtype,
-        **others,
-    )
+    options = locals()
+    return answered("fit", **options.pop("others"), **options)
 
 
 def predict(
-    model: str | Sequence[str] | LlamaArch = "7b", hardware: str | Sequence[str] = "h200-141gb-sxm", *,
-    prompt: Counts | None = None, generate: Counts | None = None, context: Counts | None = None, batch: Counts = 1,
-    tensor_parallel: Counts = 1, dtype: Words = "bf16", weight_dtype: Words | None = None,
-    kv_dtype: Words | None = None, attention: str = "flash", **others: object,
-) -> Result:  # fmt: skip
+    model: str | Sequence[str] | LlamaArch = "7b",
+    hardware: str | Sequence[str] = "h200-141gb-sxm",
+    *,
+    prompt: Counts | None = None,
+    generate: Counts | None = None,
+    context: Counts | None = None,
+    batch: Counts = 1,
+    tensor_parallel: Counts = 1,
+    dtype: Words = "bf16",
+    weight_dtype: Words | None = None,
+    kv_dtype: Words | None = None,
+    attention: str = "flash",
+    **others: object,
+) -> Result:
     """The predicted time of a run: a prompt, then token after token; several values of an argument make a row each.
 
     Args:
@@ -194,11 +187,8 @@ def predict(
     >>> run.total_s > run.bound["total_s"] > 0.5
     True
     """
-    return answered(
-        "predict", model=model, hardware=hardware, prompt=prompt, generate=generate, context=context,
-        batch=batch, tensor_parallel=tensor_parallel, dtype=dtype, weight_dtype=weight_dtype, kv_dtype=kv_dtype,
-        attention=attention, **others,
-    )  # fmt: skip
+    options = locals()
+    return answered("predict", **options.pop("others"), **options)
 
 
 def roofline(
@@ -236,8 +226,5 @@ def roofline(
     >>> [row["limit"] for row in llamalab.roofline("7b", "h100").ops if row["op"].endswith("w2")]
     ['compute', 'memory']
     """
-    return answered(
-        "roofline", model=model, hardware=hardware, prompt=prompt, generate=generate, context=context,
-        batch=batch, tensor_parallel=tensor_parallel, dtype=dtype, weight_dtype=weight_dtype, kv_dtype=kv_dtype,
-        **others,
-    )  # fmt: skip
+    options = locals()
+    return answered("roofline", **options.pop("others"), **options)

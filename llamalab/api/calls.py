@@ -1,7 +1,9 @@
-"""From the arguments of a call to a verb's answer: read, checked and defaulted as the command line's are."""
+"""From the arguments of a call to a verb's answer, parsed and checked with the defaults of the command line."""
 
 import re
 from argparse import Namespace
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import lru_cache
 
 from llamalab.api.results import Result
@@ -9,7 +11,7 @@ from llamalab.arch import LlamaArch
 from llamalab.cli import verb_parser
 from llamalab.cli.parser import Parser
 from llamalab.cli.remarks import HEARD
-from llamalab.errors import InputError, LlamaLabError, MissingError
+from llamalab.errors import InputError, LlamaLabError
 from llamalab.startup.hints import Any
 
 _parser = lru_cache(maxsize=None)(verb_parser)
@@ -20,11 +22,18 @@ def answered(verb: str, **given: Any) -> Result:
 
     Raises what the verb raises, with arguments where its sentences name options.
     """
+    with called(verb) as notes:
+        module, args = parsed(verb, given)
+        return Result(verb, module.answer(args), notes=notes)
+
+
+@contextmanager
+def called(verb: str) -> Iterator[list[str]]:
+    """The remarks of what runs inside, which go to its result; its errors in the words of Python."""
     notes: list[str] = []
     before = HEARD.set(notes)
     try:
-        module, args = parsed(verb, given)
-        return Result(verb, module.answer(args), notes=notes)
+        yield notes
     except LlamaLabError as error:
         raise in_words_of_python(error, verb) from None
     finally:
@@ -59,7 +68,7 @@ def _words(parser: Parser, name: str, value: Any) -> list[str]:
 
 
 def _text(value: Any) -> str:
-    """Numbers and names side by side are separated by commas; what has no order, or is bytes, is shown and refused."""
+    """The text of an argument: numbers and names are joined by commas; sets, bytes and the like are refused."""
     if hasattr(value, "__iter__") and not isinstance(value, bytes | bytearray | dict | set | frozenset):
         return ",".join(str(one) for one in value)
     return str(value)
@@ -71,8 +80,3 @@ def in_words_of_python(error: LlamaLabError, verb: str) -> LlamaLabError:
     said = re.sub(r"(?<![\w-])--([a-z][a-z-]*)", lambda option: option[1].replace("-", "_"), said)
     error.args, error.message, error.hint = (said,), said, ""
     return error
-
-
-def need(package: str, what: str) -> MissingError:
-    """The error for a package that a method needs."""
-    return MissingError(f"{what} needs the Python package {package}; it is not installed; pip install {package}")

@@ -23,11 +23,11 @@ def compare(
 ) -> Result:
     """Hold runs against the first of them: what differs, by how much of the whole, whether it is noise, and why.
 
-    A run is a file of ours or of llama-bench, vLLM, GuideLLM, AIPerf, optimum-benchmark or PyTorch's profiler, or a
-    prediction named "7b@h100". Of a single file the rows stand beside our predictions.
+    A run is a file of ours or of llama-bench, vLLM, GuideLLM, AIPerf, optimum-benchmark or PyTorch's profiler, a
+    folder of JSON files, or a prediction named "7b@h100". Of a single file the rows stand beside our predictions.
 
     Args:
-        runs: files or predictions.
+        runs: files, folders of JSON files, or predictions.
         model: the model of files that do not tell it.
         hardware: the device of files that do not tell it.
         dtype: the dtype of files that do not tell it, and of predictions.

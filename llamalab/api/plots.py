@@ -1,4 +1,4 @@
-"""Drawings of results: bars of what was answered, lines over a sweep, and the roofline."""
+"""Plots of results: bars of an answer, lines over a sweep, and the roofline."""
 
 from llamalab.formatting import format_bytes, format_seconds, format_si
 from llamalab.startup.hints import TYPE_CHECKING, Any
@@ -6,7 +6,7 @@ from llamalab.startup.hints import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-# What a bar stands for and how long it is, by verb.
+# The quantity and length of bars, by verb.
 BARS = {
     "kv": ("attention", "kv_bytes"),
     "params": ("component", "parameters"),
@@ -21,11 +21,18 @@ BARS = {
     "generate": ("finish_reason", "generated_tokens"),
     "compare": ("op", "delta_s"),
 }
-# What a sweep is drawn over and what of it, in the order in which they are looked for.
+# The axis and the quantity of a sweep's plot, in order of preference.
 SWEPT = (
-    "prompt", "context", "new_tokens", "context_tokens", "batch", "generate", "tensor_parallel", "hardware",
+    "prompt",
+    "context",
+    "new_tokens",
+    "context_tokens",
+    "batch",
+    "generate",
+    "tensor_parallel",
+    "hardware",
     "model",
-)  # fmt: skip
+)
 DRAWN = ("tokens_per_s", "kv_bytes", "flops_causal", "prefill_s", "max_batch", "total_bytes", "weight_bytes")
 MOST_BARS = 30
 
@@ -56,7 +63,7 @@ def _axes() -> "Axes":
 
 
 def _swept(result: Any) -> tuple[str, str] | None:
-    """The columns of a sweep to draw: the first that varies, and what was computed; None of a single run."""
+    """The columns of a sweep to plot: the first that varies, and the computed one; None of a single run."""
     rows = result.to_dict().get("rows")
     if not rows:
         return None
@@ -66,7 +73,7 @@ def _swept(result: Any) -> tuple[str, str] | None:
 
 
 def _lines(axes: "Axes", rows: list[dict[str, Any]], over: str, drawn: str) -> None:
-    """A line for each combination of what else varies."""
+    """A line for each combination of the other varying columns."""
     others = [key for key in SWEPT if len({row.get(key) for row in rows}) > 1 and not _goes_with(rows, key, over)]
     lines: dict[str, list[tuple[Any, float]]] = {}
     for row in rows:

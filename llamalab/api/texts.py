@@ -1,4 +1,4 @@
-"""Text from a checkpoint, and what it cost."""
+"""Text from a checkpoint, with its tokens, KV cache and seconds."""
 
 import os
 from collections.abc import Sequence

@@ -1,4 +1,4 @@
-"""The calls that calculate what training takes: nothing is run and PyTorch is not imported."""
+"""The calls for the costs of training, without PyTorch."""
 
 from collections.abc import Sequence
 
@@ -31,12 +31,12 @@ def tune(
         batch: sequences of one pass on one device.
         rank: of adapters.
         targets: of adapters: ("q", "v") or "q,v"; all if None.
-        dtype: mixed (bf16 with an fp32 master), pure (bf16) or fp32.
+        dtype: mixed (bf16 with an fp32 master), masters (gradients in fp32 too), pure (bf16) or fp32.
         optimizer: adamw, adamw-8bit, adafactor, sgd or sgd-momentum.
         recompute: none, selective or full gradient checkpointing.
         memory: of one device ("24GB"); gives `largest_batch`.
         hardware: a device of the table, for its memory and its peak.
-        others: further options of `llamalab tune`, by name: zero, data_parallel, offload, dora, packing and more.
+        others: further options of `llamalab tune`, by name: solve, zero, data_parallel, offload, dora, packing...
 
     Raises DoesNotFitError, by how much, where `memory` or `hardware` is given.
 
@@ -73,7 +73,9 @@ def train_memory(
     packing: int | None = None,
     document_tokens: int | Sequence[int] | None = None,
     tensor_parallel: int = 1,
+    memory: str | None = None,
     hardware: str | None = None,
+    solve: str | None = None,
 ) -> Result:
     """What a step of AdamW holds and computes at each level of recomputation, and what each block keeps.
 
@@ -88,13 +90,18 @@ def train_memory(
         packing: documents in each sequence, each attending to itself alone.
         document_tokens: the tokens of a document, or of each.
         tensor_parallel: devices that share the model.
+        memory: of one device ("80GB"), into which it must fit.
         hardware: a device of the table, into which it must fit.
+        solve: batch, context, weights, ranks or recompute: the answer is in the result's `inputs`; device needs no
+            memory and gives `devices`.
 
-    Raises DoesNotFitError, by how much, where `hardware` is given.
+    Raises DoesNotFitError, by how much, where `memory` or `hardware` is given.
 
     >>> import llamalab
     >>> llamalab.train_memory("7b").optimizer_bytes
     80860987392
+    >>> llamalab.train_memory("7b", memory="80GB", solve="ranks").inputs["tensor_parallel"]
+    2
     """
     return answered(
         "train-memory",
@@ -108,5 +115,7 @@ def train_memory(
         packing=packing,
         document_tokens=document_tokens,
         tensor_parallel=tensor_parallel,
+        memory=memory,
         hardware=hardware,
+        solve=solve,
     )

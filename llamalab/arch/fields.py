@@ -1,6 +1,6 @@
-"""The fields of an architecture, and what must hold of them: sizes, heads, and what goes with what.
+"""The fields of an architecture and their validity: sizes, heads, and combinations.
 
-llamalab.arch explains every field and derives the rest; here each is typed, bounded and checked once.
+A field is a row of `ArchFields`, and nothing else: the constructor, records and checks of flags follow from it.
 """
 
 from operator import attrgetter
@@ -10,39 +10,49 @@ from llamalab.errors import InputError
 from llamalab.startup.hints import NamedTuple
 
 MAX_LAYERS = 1_000
-MAX_SIZE = 10_000_000  # no width or vocabulary is larger; a typo must not allocate terabytes
+MAX_SIZE = 10_000_000  # larger than any width or vocabulary; bounds allocations after a typing error
 _SIZES = tuple(
     (name, f"{name} of LlamaArch", MAX_LAYERS if name == "n_layers" else MAX_SIZE)
     for name in ("dim", "n_layers", "n_heads", "n_kv_heads", "ffn_dim", "vocab_size", "max_positions")
 )
-ARCH_FLAGS = (  # fields that are true or false
-    "tied_embeddings",
-    "qkv_bias",
-    "o_bias",
-    "ffn_bias",
-    "qk_norm",
-    "fused_on_disk",
-    "post_norms",
-    "norm_plus_one",
-    "scaled_streams",
-    "wide_qk_norm",
-    "norms_after_rope",
-    "pre_norms",
-    "shared_norm",
-    "gated",
-    "head_bias",
-    "normed_head",
-    "alibi",
-    "attention_sinks",
-    "gate_up_on_disk",
-    "pairs_on_disk",
-)
-_flags_of = attrgetter(*ARCH_FLAGS)
 OF_LAYERS = ("full_layers", "unrotated_layers")  # fields that name layers of the model
+# Vectors of weights in every layer's attention, by the flag that brings them: name, and the field of their length.
+ATTENTION_VECTORS = {"attention_sinks": ("sinks", "n_heads")}
 
 
 class ArchFields(NamedTuple):
-    """The fields of llamalab.arch.LlamaArch, where they are explained, in the order in which records hold them."""
+    """The fields of llamalab.arch.LlamaArch in the order of records; defaults are those of Llama 2.
+
+    max_positions      context that the weights were trained for; it bounds no calculation
+    head_dim           E, size of one head; None stands for dim / n_heads
+    rope_scaling       how RoPE was scaled beyond `original_positions`, None where it was not
+    rotary_fraction    part of each head that RoPE rotates; the rest is unchanged
+    qkv_bias, o_bias   biases of wq, wk and wv, and of wo
+    ffn_bias           biases of w1, w2 and w3
+    qk_norm            an RMSNorm over each head's E of the queries and of the keys, before RoPE
+    window             keys visible to a query, its own included, None for all before it
+    full_layers        layers without the window, where there is one
+    fused_on_disk      Hugging Face files hold wq, wk, wv as one tensor, and w1, w3 as one
+    experts            a mixture of experts in place of the feed-forward, None for none
+    activation         of the gate: silu, gelu or gelu_tanh
+    post_norms         a norm behind attention and feed-forward too (Gemma 2)
+    norm_plus_one      norms multiply by 1 + w (Gemma)
+    scaled_streams     constants multiply the embedding, residuals or logits (Gemma, Granite)
+    attention_softcap, logits_softcap    x becomes cap * tanh(x / cap), None for no cap (Gemma 2)
+    wide_qk_norm       the norms of queries and keys have a weight for each head, not one of E for all (OLMo 2, Cohere)
+    norms_after_rope   the norms of queries and keys come after RoPE (Hunyuan)
+    norm               rms or layer, or one of parts.NORMS with fewer weights
+    pre_norms          a norm before attention and feed-forward; without it those behind them are all (OLMo 2)
+    shared_norm        attention and feed-forward read one norm and stand side by side (Cohere, Phi 2)
+    gated              the feed-forward has a gate; without it w1 goes up and w3 is not there (StarCoder 2)
+    head_bias          a bias of the head
+    normed_head        rows of the head are scaled to length 1 once it is read (Baichuan 2)
+    unrotated_layers   layers without RoPE (SmolLM3)
+    alibi              a slope for each head times the distance is taken off the scores (Baichuan 13B)
+    attention_sinks    a logit for each head stands beside the scores (gpt-oss)
+    gate_up_on_disk    Hugging Face files hold w1, w3 as one tensor, wq, wk, wv apart (GLM)
+    pairs_on_disk      Hugging Face files hold the rows that RoPE turns in neighbouring pairs, as Meta's do (GLM, Ernie)
+    """
 
     dim: int
     n_layers: int
@@ -50,45 +60,49 @@ class ArchFields(NamedTuple):
     n_kv_heads: int
     ffn_dim: int
     vocab_size: int
-    norm_eps: float
-    rope_theta: float
-    tied_embeddings: bool
-    max_positions: int
-    head_dim: int
-    rope_scaling: RopeScaling | None
-    rotary_fraction: float
-    qkv_bias: bool
-    o_bias: bool
-    ffn_bias: bool
-    qk_norm: bool
-    window: int | None
-    full_layers: tuple[int, ...]
-    fused_on_disk: bool
-    experts: Experts | None
-    activation: str
-    post_norms: bool
-    norm_plus_one: bool
-    scaled_streams: bool
-    attention_softcap: float | None
-    logits_softcap: float | None
-    wide_qk_norm: bool
-    norms_after_rope: bool
-    norm: str
-    pre_norms: bool
-    shared_norm: bool
-    gated: bool
-    head_bias: bool
-    normed_head: bool
-    unrotated_layers: tuple[int, ...]
-    alibi: bool
-    attention_sinks: bool
-    gate_up_on_disk: bool
-    pairs_on_disk: bool
+    norm_eps: float = 1e-5
+    rope_theta: float = 10_000.0
+    tied_embeddings: bool = False
+    max_positions: int = 4096
+    head_dim: int = None  # type: ignore[assignment]  # None stands for dim / n_heads
+    rope_scaling: RopeScaling | None = None
+    rotary_fraction: float = 1.0
+    qkv_bias: bool = False
+    o_bias: bool = False
+    ffn_bias: bool = False
+    qk_norm: bool = False
+    window: int | None = None
+    full_layers: tuple[int, ...] = ()
+    fused_on_disk: bool = False
+    experts: Experts | None = None
+    activation: str = "silu"
+    post_norms: bool = False
+    norm_plus_one: bool = False
+    scaled_streams: bool = False
+    attention_softcap: float | None = None
+    logits_softcap: float | None = None
+    wide_qk_norm: bool = False
+    norms_after_rope: bool = False
+    norm: str = "rms"
+    pre_norms: bool = True
+    shared_norm: bool = False
+    gated: bool = True
+    head_bias: bool = False
+    normed_head: bool = False
+    unrotated_layers: tuple[int, ...] = ()
+    alibi: bool = False
+    attention_sinks: bool = False
+    gate_up_on_disk: bool = False
+    pairs_on_disk: bool = False
 
     @property
     def rotary_dim(self) -> int:
-        """Elements of each head that RoPE turns."""
+        """Elements of each head that RoPE rotates."""
         return int(self.head_dim * self.rotary_fraction)
+
+
+ARCH_FLAGS = tuple(name for name, value in ArchFields._field_defaults.items() if type(value) is bool)
+_flags_of = attrgetter(*ARCH_FLAGS)
 
 
 def valid_kv_heads(n_heads: int) -> list[int]:
@@ -101,9 +115,9 @@ def valid_kv_heads(n_heads: int) -> list[int]:
 
 
 def check_fields(arch: ArchFields, *, head_dim_given: bool) -> None:
-    """Raise InputError for the first field that cannot be.
+    """Raise InputError for the first invalid field.
 
-    `head_dim_given` is whether the caller named head_dim; else it came from dim and n_heads, and those are at fault.
+    `head_dim_given` is whether the caller set head_dim; else errors name dim and n_heads.
     """
     _check_sizes(arch)
     _check_heads(arch, given=head_dim_given)

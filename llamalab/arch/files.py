@@ -1,4 +1,4 @@
-"""Architectures from files: Meta's `params.json`, a Hugging Face `config.json` or our own, told apart by content."""
+"""Architectures from files: Meta's `params.json`, a Hugging Face `config.json` or our own, recognised by content."""
 
 from llamalab.arch import LlamaArch
 from llamalab.arch.meta_params import from_meta_params
@@ -9,9 +9,9 @@ _OWN = {"n_layers", "n_kv_heads", "ffn_dim"}  # Meta has no ffn_dim
 
 
 def read_arch(path: str) -> LlamaArch:
-    """Read `params.json`, `config.json` or what `LlamaArch.as_dict` gave, told apart by content.
+    """Read `params.json`, `config.json` or output of `LlamaArch.as_dict`, recognised by content.
 
-    Raises MissingError where there is no file, FormatError where it is none of them.
+    Raises MissingError where there is no file, FormatError for other content.
     """
     data = read_object(path, "model file")
     from llamalab.arch.hf_configs.config import (

@@ -28,7 +28,7 @@ def meta_ffn_dim(dim: int, multiple_of: int, multiplier: float | None = None) ->
 
 
 def from_meta_params(params: dict[str, Any]) -> LlamaArch:
-    """Read Meta's `params.json`; its vocab_size of -1 stands for the tokenizer's 32,000.
+    """Read Meta's `params.json`; a vocab_size of -1 means the tokenizer's 32,000.
 
     `use_scaled_rope` is Llama 3.1's: its constants stand in code, not in the file (meta-llama/llama-models,
     models/llama3/model.py, apply_scaling); later files may name factor and high_freq_factor.
@@ -56,6 +56,6 @@ def from_meta_params(params: dict[str, Any]) -> LlamaArch:
 
 
 def _given(data: dict[str, Any], key: str, default: Any) -> Any:
-    """The value of a key, or the default where it is absent or null; a 0 stays a 0 and is refused."""
+    """The value of a key, or the default where it is absent or null; a 0 is not replaced."""
     value = data.get(key)
     return default if value is None else value

@@ -1,6 +1,6 @@
-"""What a field of an architecture may be made of: how RoPE was stretched, and a mixture of experts.
+"""Structured fields of an architecture: norms, RoPE scaling, and a mixture of experts.
 
-Formulas of the stretched frequencies are in llamalab.model.rope; here is what they are made of, checked.
+llamalab.model.rope has the formulas of scaled frequencies; here are their parameters, checked.
 """
 
 from collections.abc import Mapping
@@ -14,7 +14,7 @@ MAX_EXPERTS = 10_000
 
 
 class Norm(NamedTuple):
-    """A kind of norm: its vectors of weights, and the operations that it takes for each element."""
+    """A kind of norm: its weight vectors, and the operations for each element."""
 
     vectors: tuple[str, ...]
     ops: int
@@ -31,7 +31,7 @@ NORMS = {
 
 
 class RopeScaling(NamedTuple):
-    """How RoPE reaches further than the `original_positions` that it was first trained for.
+    """The scaling of RoPE beyond the `original_positions` of the first training.
 
     linear     every frequency divided by `factor` (Chen et al. 2023, arXiv 2306.15595)
     dynamic    a base that grows with the length once it is beyond the original one (dynamic NTK)
@@ -42,8 +42,8 @@ class RopeScaling(NamedTuple):
     longrope   a divisor per frequency, of `short_factors` or, beyond the original length, of `long_factors`
                (Ding et al. 2024, arXiv 2402.13753)
 
-    Cosine and sine are multiplied by `attention_factor` (yarn, longrope; 1 otherwise). `rounded` yarn ramps begin
-    and end at whole frequencies.
+    Cosine and sine are multiplied by `attention_factor` (yarn, longrope; 1 otherwise). With `rounded`, yarn's ramp
+    begins and ends at whole frequencies.
     """
 
     kind: str
@@ -63,7 +63,7 @@ class RopeScaling(NamedTuple):
         return _differing(self)
 
     def check(self, frequencies: int) -> None:
-        """Raise InputError for what no RoPE of so many frequencies can be stretched by."""
+        """Raise InputError for parameters that are invalid for so many frequencies."""
         if self.kind not in ROPE_KINDS:
             raise InputError(f"kind of RopeScaling must be one of {', '.join(ROPE_KINDS)}; got {self.kind!r}")
         check_whole("original_positions of RopeScaling", self.original_positions, 2**40)
@@ -83,9 +83,9 @@ class RopeScaling(NamedTuple):
 class Experts(NamedTuple):
     """A mixture of experts: a router picks `n_active` of `n_experts` feed-forwards for every token.
 
-    `ffn_dim` is one expert's width. `shared_ffn_dim` is that of the experts that every token visits, all together;
-    with `shared_gate` a product of its own weighs them. `dense_layers` have a plain feed-forward instead. `biases` are
-    those of the router and of every expert (gpt-oss); with `correction` a number for each expert, learnt, moves the
+    `ffn_dim` is one expert's width. `shared_ffn_dim` is the total width of the experts that process every token;
+    with `shared_gate` a learnt gate weighs them. `dense_layers` have a plain feed-forward instead. `biases` are
+    those of the router and of every expert (gpt-oss); with `correction` a learnt number for each expert shifts the
     choice (GLM 4.5).
     """
 
@@ -103,7 +103,7 @@ class Experts(NamedTuple):
         return _differing(self)
 
     def check(self) -> None:
-        """Raise InputError for sizes that cannot be."""
+        """Raise InputError for invalid sizes."""
         check_whole("n_experts of Experts", self.n_experts, MAX_EXPERTS)
         check_whole("n_active of Experts", self.n_active, self.n_experts)
         check_whole("ffn_dim of Experts", self.ffn_dim, 10_000_000)
@@ -114,12 +114,12 @@ class Experts(NamedTuple):
                 raise InputError(f"{name} of Experts must be true or false; got {getattr(self, name)!r}")
 
     def of_first(self, layers: int) -> "Experts":
-        """The same in a model of the first so many layers."""
+        """The same for a model of the first so many layers."""
         return self._replace(dense_layers=tuple(layer for layer in self.dense_layers if layer < layers))
 
 
 def as_tuples(data: Mapping[str, Any]) -> dict[str, Any]:
-    """Fields as JSON gives them, with the tuples that JSON has no word for."""
+    """Fields from JSON, with lists converted to tuples."""
     return {name: tuple(value) if isinstance(value, list) else value for name, value in data.items()}
 
 

@@ -1,23 +1,32 @@
-"""Whether the built-in model can run an architecture. Shape is one question, this is the other, answered here alone.
+"""Whether the built-in model can run an architecture, decided here alone.
 
-The calculators answer for any LlamaArch. llamalab.model is to be read in one sitting, and does without what would
-cost that. What it runs beyond Llama 2 is listed here; a field that is not is refused, so that none is left unread.
+The calculators accept any LlamaArch. llamalab.model is kept short enough to be read in one sitting: it implements every
+field of an architecture except those named here. tests/model/test_families.py runs each of the others.
 """
 
-from llamalab.arch import ON_DISK, LlamaArch
+from llamalab.arch import ALWAYS_STORED, LlamaArch
 
-RUNS = (  # fields beyond those of a Llama 2 that the forward pass heeds
-    "head_dim",
-    "rope_scaling",
-    "rotary_fraction",
-    "qkv_bias",
-    "o_bias",
-    "ffn_bias",
-    "qk_norm",
-    "window",
-    "full_layers",
-    *ON_DISK,
-)
+LACKING = {  # fields that the forward pass does not implement, with the words of a refusal
+    "experts": "mixture of experts",
+    "post_norms": "norms behind attention and feed-forward",
+    "norm_plus_one": "norms that multiply by 1 + w",
+    "scaled_streams": "constants on its streams",
+    "attention_softcap": "soft-capped scores",
+    "logits_softcap": "soft-capped logits",
+    "activation": "gate of {0.activation}",
+    "gated": "feed-forward without a gate",
+    "norm": "{1}",
+    "pre_norms": "blocks without norms before attention and feed-forward",
+    "shared_norm": "attention beside the feed-forward",
+    "wide_qk_norm": "norms of queries and keys with a weight for each head",
+    "norms_after_rope": "norms of queries and keys after RoPE",
+    "unrotated_layers": "layers without RoPE",
+    "alibi": "ALiBi",
+    "attention_sinks": "attention sinks",
+    "head_bias": "bias of its head",
+    "normed_head": "head of rows scaled to length 1",
+}
+RUNS = tuple(name for name in LlamaArch._fields[ALWAYS_STORED:] if name not in LACKING)
 
 
 def model_refusal(arch: LlamaArch) -> str | None:
@@ -30,33 +39,10 @@ def model_refusal(arch: LlamaArch) -> str | None:
     """
     differs = [name for name in arch.beyond_llama_2 if name not in RUNS]
     if not arch.gated and "activation" in differs:
-        differs.remove("activation")  # of a gate that is not there
+        differs.remove("activation")  # of the gate, which such a model lacks
     if not differs:
         return None
-    words = _words(arch)
-    missing = [words[name] for name in words if name in differs] + [name for name in differs if name not in words]
+    norms = "norms without weights" if arch.norm == "rms_bare" else "LayerNorms"
+    missing = [words.format(arch, norms) for name, words in LACKING.items() if name in differs]
+    missing += [name for name in differs if name not in LACKING]
     return f"the built-in model runs dense Llamas; it has no {' and no '.join(missing)}; use the calculators"
-
-
-def _words(arch: LlamaArch) -> dict[str, str]:
-    """What is missing, by the field that asks for it."""
-    return {
-        "experts": "mixture of experts",
-        "post_norms": "norms behind attention and feed-forward",
-        "norm_plus_one": "norms that multiply by 1 + w",
-        "scaled_streams": "constants on its streams",
-        "attention_softcap": "soft-capped scores",
-        "logits_softcap": "soft-capped logits",
-        "activation": f"gate of {arch.activation}",
-        "gated": "feed-forward without a gate",
-        "norm": "norms without weights" if arch.norm == "rms_bare" else "LayerNorms",
-        "pre_norms": "blocks without norms before attention and feed-forward",
-        "shared_norm": "attention beside the feed-forward",
-        "wide_qk_norm": "norms of queries and keys with a weight for each head",
-        "norms_after_rope": "norms of queries and keys after RoPE",
-        "unrotated_layers": "layers without RoPE",
-        "alibi": "ALiBi",
-        "attention_sinks": "attention sinks",
-        "head_bias": "bias of its head",
-        "normed_head": "head of rows scaled to length 1",
-    }

@@ -2,11 +2,11 @@
 
     attend(q_BHTE, k_BKSE, v_BKSE, *, query_offset, window=None) -> z_BHTE
 
-Causal: query t sees keys 0 .. query_offset + t, and of a window the last so many of them. Scale E**-0.5. Query
-head h uses KV head h // (H / K). A backend knows tensors, not the model. Its `algorithm` is the row of the cost table
-that it answers to; which kernel really ran is for a profiler to say.
+Causal: query t sees keys 0 .. query_offset + t, and within a window the last of them. Scale E**-0.5. Query head h uses
+KV head h // (H / K). A backend receives tensors, not the model. Its `algorithm` is its row of the cost table; the
+kernel that ran is read from a profiler.
 
-B batch, T new tokens, S keys in view, H query heads, K KV heads, G = H / K, E head dim.
+B batch, T new tokens, S visible keys, H query heads, K KV heads, G = H / K, E head dim.
 
 Belongs here: backends, one file each, and the table of their names. Does not belong here: the model, KV caches, costs
 (analytic.attention_cost), timing. A backend is added as a file and a row of the table.

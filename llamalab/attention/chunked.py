@@ -1,11 +1,11 @@
-"""Attention over chunks of queries: the scores of a few queries exist at a time, and no masked block is computed.
+"""Attention over chunks of queries: scores exist for a few queries at a time, and no masked block is computed.
 
     for each chunk of C queries: softmax(Q_chunk K[:end]^T * E**-0.5 + mask) V[:end]
 
-C is 128, of 64, 128 and 256 the fastest. The matrix products are large enough to run at the rate of any other, and a
-chunk's scores stay in the caches. On CPUs whose fused kernel multiplies bf16 without the units made for it this is
-several times faster than that kernel (docs/decisions.md); one new token is a chunk of its own. The idea of chunking
-queries is Rabe & Staats 2021, arXiv 2112.05682, here without chunking the keys.
+C is 128, the fastest of 64, 128 and 256. The matrix products are large enough to run at full rate, and a chunk's scores
+stay in the caches. On CPUs whose fused kernel multiplies bf16 without units for it this is several times faster than
+that kernel (docs/decisions.md); one new token is a single chunk. Chunking of queries is due to Rabe & Staats 2021,
+arXiv 2112.05682, here without chunks of keys.
 
 B batch, T new tokens, S keys in view, H query heads, K KV heads, E head dim.
 """

@@ -1,8 +1,8 @@
 """PyTorch's attention compiler: flex_attention, compiled for the causal rule.
 
-The mask is a Python function; the compiler fuses it into a flash kernel. Which tiles of the score
-matrix are empty, full or on the diagonal is known in advance from the rule, so it is written down
-instead of being searched in a T x S mask.
+The mask is a Python function; the compiler fuses it into a flash kernel. The rule determines in advance which tiles of
+the score matrix are empty, full or on the diagonal, so that the block mask is built directly instead of from a T x S
+mask.
 """
 
 import functools
@@ -36,7 +36,7 @@ def attend(q_BHTE: Tensor, k_BKSE: Tensor, v_BKSE: Tensor, *, query_offset: int,
 
 
 def check(shape: AttentionShape, device: torch.device) -> None:
-    """Say what compiled flex attention cannot do. Raises UnavailableError."""
+    """Raise UnavailableError for a call that compiled flex attention does not support."""
     if device.type not in ("cpu", "cuda"):
         raise UnavailableError(f"attention 'flex' compiles for cpu and cuda; got {device.type}; take 'sdpa'")
     if shape.dtype not in ("bf16", "fp16", "fp32"):

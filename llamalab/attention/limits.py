@@ -1,4 +1,4 @@
-"""The sizes and dtypes of a call, so that what a backend cannot do is said before it runs."""
+"""Checks of the sizes and dtypes of a call, before a backend runs."""
 
 from torch import Tensor
 

@@ -1,8 +1,8 @@
-"""Attention as it is written: softmax(Q K^T * E**-0.5 + mask) V, each step its own operation.
+"""Attention in separate operations: softmax(Q K^T * E**-0.5 + mask) V.
 
-The scores and the pattern exist in memory, T x S per head: the oracle for the fused kernels and
-the one place where they can be looked at. Keys and values are never expanded to the query heads:
-the G query heads of a group are folded into the rows of one matrix product.
+Scores and pattern exist in memory, T x S per head: the reference for the fused kernels, and the only backend whose
+scores taps can read. Keys and values are never expanded to the query heads: the G query heads of a group become the
+rows of one matrix product.
 
 B batch, T new tokens, S keys in view, H query heads, K KV heads, G = H / K, E head dim.
 """

@@ -1,6 +1,6 @@
 """One new query of each sequence, by two products over all sequences and heads at once.
 
-Sequences of several lengths go together: those keys are hidden that lie after a shorter one's end.
+Sequences of different lengths share the products; keys after the end of a shorter one are masked.
 
 B batch, S keys in view, H query heads, K KV heads, G = H / K, E head dim, N = B * K.
 """

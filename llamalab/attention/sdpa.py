@@ -1,4 +1,4 @@
-"""Attention by torch's fused kernels, with the causal mask where the queries really are.
+"""Attention by torch's fused kernels, with the causal mask aligned to the positions of the queries.
 
 `is_causal=True` aligns the mask to the top left: with T != S query 0 would see key 0 only, which is
 wrong for every cache (pytorch #108108). So it is used for T == S alone, one query needs no mask,

@@ -1,7 +1,7 @@
-"""PyTorch's attention kernels, each by its name, and an error instead of another one.
+"""PyTorch's attention kernels by name, with an error instead of a silent fallback.
 
 The choice is made around the call itself. Around a compiled function it would be ignored: the kernel
-of the first trace stays, without a word (the compile trap). What ran is still for a profiler to say.
+of the first trace stays, without a warning. The kernel that ran is read from a profiler.
 """
 
 from typing import NamedTuple
@@ -55,7 +55,7 @@ class SdpaKernel(NamedTuple):
                 raise UnavailableError(self._refusal(device.type))
             return
         if shape.dtype not in _TORCH_DTYPES or not self._able_on_cuda(shape, device):
-            raise UnavailableError(self._refusal(f"{_told(shape)} on this GPU"))
+            raise UnavailableError(self._refusal(f"{_in_words(shape)} on this GPU"))
 
     def _able_on_cuda(self, shape: AttentionShape, device: torch.device) -> bool:
         dtype, grouped = _TORCH_DTYPES[shape.dtype], shape.n_heads != shape.n_kv_heads
@@ -71,7 +71,7 @@ class SdpaKernel(NamedTuple):
         return f"attention {self.name!r} needs a PyTorch kernel for it; there is none for {what}; take 'sdpa'"
 
 
-def _told(shape: AttentionShape) -> str:
+def _in_words(shape: AttentionShape) -> str:
     window = "" if shape.window is None else f" and a window of {shape.window}"
     return f"{shape.dtype}, {shape.n_heads} heads over {shape.n_kv_heads} and head dim {shape.head_dim}{window}"
 

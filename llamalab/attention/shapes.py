@@ -1,4 +1,4 @@
-"""The check that queries, keys and values belong together, once for all backends.
+"""The check that shapes of queries, keys and values agree, once for all backends.
 
 B batch, T new tokens, S keys in view, H query heads, K KV heads, E head dim.
 """
@@ -11,7 +11,7 @@ from llamalab.errors import InputError
 
 
 class View(NamedTuple):
-    """The keys and values that some query sees, and what is left to mask among them."""
+    """The keys and values visible to some query, and the remaining mask."""
 
     k_BKSE: Tensor
     v_BKSE: Tensor

@@ -1,6 +1,6 @@
-"""Attention that reads keys and values once, by loops compiled on the machine: one query; several by torch's kernel.
+"""Attention that reads keys and values once: one query by compiled loops of our own, several by torch's kernel.
 
-Where torch multiplies 16 bits by a stand-in, all its ways of one query take several times as long as memory does.
+Where torch emulates products in 16 bits, each of its kernels for one query takes several times the time of the reads.
 """
 
 import torch

@@ -1,4 +1,4 @@
-"""Flash attention without a score matrix: its algorithm, in PyTorch that can be read.
+"""Flash attention without a score matrix: the algorithm in readable PyTorch.
 
 For a tile of queries, K and V are streamed past in tiles of keys. Of the softmax only three things
 are kept per query: the largest score so far m, the sum l of exp(score - m), and the output so far,

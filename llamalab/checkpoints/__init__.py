@@ -1,4 +1,4 @@
-"""Trained weights from files: a table of formats, each told by content and read by its own module.
+"""Trained weights from files: a table of formats, each recognised by content and read by its own module.
 
 Belongs here: one module a format (reading, writing, names and permutations of its tensors), conversion between them,
 adapters, and checks that make a hostile file harmless. A format is added as a module and a row of the table.
@@ -40,8 +40,8 @@ __all__ = [
 
 
 class Format(NamedTuple):
-    """A format. `recognises` looks at a few bytes of an existing path and raises nothing for a foreign
-    one; `survey` reads headers alone, and raises InputError where they are not sound.
+    """A format. `recognises` reads the first bytes of an existing path and raises nothing where they are of another
+    format; `survey` reads headers alone, and raises InputError where they are not sound.
     """
 
     name: str
@@ -60,9 +60,9 @@ CHECKPOINT_FORMATS = (
 
 
 def survey(path: str | os.PathLike[str]) -> Survey:
-    """What the headers of a checkpoint say, without its weights.
+    """Sizes, dtypes and architecture of a checkpoint from its headers, without reading weights.
 
-    Raises MissingError where there is nothing, FormatError where it is no sound file of a known format.
+    Raises MissingError where the path does not exist, FormatError where it is no sound file of a known format.
     """
     target = Path(path)
     if not os.path.lexists(target):
@@ -86,7 +86,7 @@ def survey(path: str | os.PathLike[str]) -> Survey:
 
 
 def open_weights(path: str | os.PathLike[str]) -> Weights:
-    """The architecture of a checkpoint and a way to fetch its weights. Errors as for read."""
+    """The architecture of a checkpoint and a function that fetches its weights one by one. Errors as for read."""
     found = survey(path)
     try:
         return found.complete()
@@ -117,9 +117,9 @@ def load(
 ) -> Transformer:
     """A model with the weights of a checkpoint, by default in the dtype of most of them, or fp32 if quantised.
 
-    Weights that need no change are used where they are in the file, mapped copy-on-write: nothing is read before it
-    is needed. Others are cast and placed one by one. Errors as for read, and DoesNotFitError where memory ends; before
-    it, those for an unknown attention, dtype, weight dtype or device.
+    Weights that need no change stay in the mapped file (copy-on-write) and are read at first use. Others are cast and
+    placed one by one. Errors as for read, DoesNotFitError where memory is too small, and the errors for an unknown
+    attention, dtype, weight dtype or device, which are raised first.
 
     Args:
         path: a file or folder of any known format.
@@ -127,8 +127,8 @@ def load(
         device: where the model is placed.
         attention: the attention backend, by name.
         lora: a folder in PEFT's layout, whose adapter is merged.
-        weight_dtype: one of llamalab.units.QUANTISED: matrices are quantised one by one as they are read, without being
-            widened where the file has them in such codes.
+        weight_dtype: one of llamalab.units.QUANTISED: matrices are quantised one by one as they are read; codes that
+            the file already has in this type are taken without being widened.
     """
     if dtype is not None:
         activation_dtype(dtype)

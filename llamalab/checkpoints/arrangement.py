@@ -1,7 +1,7 @@
-"""Where the weights of an architecture lie in the tensors of a format, and the way between the two.
+"""Which tensors and rows of a format hold each weight of an architecture, and the reordering in both directions.
 
-A tensor on disk is one weight, or several one after another where a model is fused on disk; rows that RoPE turns may
-be in another order (see layout).
+A stored tensor is one weight, or several concatenated where a format fuses them (qkv_proj, gate_up_proj); rows of
+rotated matrices may be in another order (see layout).
 """
 
 from typing import NamedTuple
@@ -15,14 +15,14 @@ from llamalab.checkpoints.layout import Layout, halves_to_pairs, is_rotated, pai
 
 
 class StoredRows(NamedTuple):
-    """Which rows of which stored tensor a weight is."""
+    """The stored tensor of a weight, and its rows there."""
 
     tensor: str
     rows: slice
 
 
 class Arrangement(NamedTuple):
-    """The tensors of a checkpoint: their `shapes`, their `members` among our weights, the `places` of those."""
+    """A checkpoint's tensors: `shapes` by name, `members` (weights of each tensor), `places` (tensor of a weight)."""
 
     arch: LlamaArch
     layout: Layout
@@ -31,11 +31,11 @@ class Arrangement(NamedTuple):
     places: dict[str, StoredRows]
 
     def as_ours(self, name: str, rows: Tensor) -> Tensor:
-        """The rows of a weight's place in the model's order."""
+        """The stored rows of a weight, reordered to the model's order."""
         return halves_to_pairs(rows, self.arch) if self._turned_round(name) else rows
 
     def as_theirs(self, tensor: str, weights: Weights, *, dtype: torch.dtype | None) -> Tensor:
-        """A whole tensor as the format stores it."""
+        """A whole tensor in the row order of the format."""
         kind = dtype or self.dtype_of(tensor, weights)
         parts = []
         for name in self.members[tensor]:
@@ -44,7 +44,7 @@ class Arrangement(NamedTuple):
         return parts[0] if len(parts) == 1 else torch.cat(parts)
 
     def _turned_round(self, name: str) -> bool:
-        """Whether the rows of a weight lie in halves there, and not in pairs as the model's."""
+        """Whether rotated rows of a weight are stored as two halves, unlike the model, which keeps pairs adjacent."""
         return self.layout.in_halves and not self.arch.pairs_on_disk and is_rotated(name)
 
     def dtype_of(self, tensor: str, weights: Weights) -> torch.dtype:
@@ -56,7 +56,7 @@ class Arrangement(NamedTuple):
 
 
 def arranged(arch: LlamaArch, layout: Layout) -> Arrangement:
-    """How a format of this layout stores an architecture. Raises UnavailableError as model_shapes.
+    """The tensors in which a format of this layout stores an architecture. Raises UnavailableError as model_shapes.
 
     >>> from llamalab.checkpoints.layout import HUGGING_FACE
     >>> found = arranged(LlamaArch(4, 1, 2, 1, 8, 8, fused_on_disk=True), HUGGING_FACE)

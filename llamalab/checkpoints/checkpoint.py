@@ -1,9 +1,9 @@
-"""A checkpoint, whatever its format: a list of stored tensors, and a way to fetch each of the model's.
+"""A checkpoint of any format: a list of stored tensors, and a function that fetches each weight of the model.
 
 A format surveys a path from its headers alone (`Survey`), and completes the survey to a `Checkpoint`
-when the tensors make a Llama. Weights are fetched one by one under Meta's names, mapped from
-the files where their layout allows it; whoever fetches decides dtype and device, so that a model is never
-in memory twice.
+when the tensors are those of a supported model. Weights are fetched one by one under Meta's names, mapped from
+the files where their layout allows it; the caller chooses dtype and device, so that a model is never in memory
+twice.
 """
 
 from collections.abc import Callable, Iterable
@@ -25,7 +25,7 @@ FLOAT_NAMES = {kind: name for name, kind in FLOATS.items()}
 
 
 class StoredTensor(NamedTuple):
-    """A tensor as its file has it, under the file's own name and in the file's own kind of number."""
+    """A tensor of the file, under the file's name and dtype."""
 
     name: str
     shape: tuple[int, ...]
@@ -41,25 +41,25 @@ class Fetch(Protocol):
 
 
 class Weights(NamedTuple):
-    """An architecture and where its weights come from: a checkpoint, a model, or either of them changed."""
+    """An architecture and the source of its weights: a checkpoint, a model in memory, or a changed copy of either."""
 
     arch: LlamaArch
     fetch: Fetch
-    # Of one weight as it is fetched without a choice.
+    # The dtype in which a weight is fetched by default.
     dtype_of: Callable[[str], torch.dtype]
-    # That of most elements, and of a model loaded without a choice; fp32 where weights are quantised.
+    # The dtype of most elements, in which a model is loaded by default; fp32 where weights are quantised.
     dtype: torch.dtype
-    # The codes of a matrix that is stored in groups of them; None for any other.
+    # The codes and scales of a group-quantised matrix; None for any other.
     codes: Callable[[str], Codes | None] = lambda name: None
-    # Of a format that is stored in parts: what one of so many ranks holds of a weight, None where it must be cut.
+    # For sharded formats: the part of a weight that one of so many ranks holds, None where the tensor must be cut.
     fetch_part: Callable[[str, int, int], Tensor | None] | None = None
 
 
 class Survey(NamedTuple):
-    """What the headers of a checkpoint say.
+    """The content of a checkpoint's headers.
 
-    `complete` gives the weights, and raises FormatError where the tensors are not a Llama; `remarks` are
-    sentences on what loads and is still unusual.
+    `complete` gives the weights, and raises FormatError where the tensors are not those of the model; `remarks` are
+    warnings: sentences on unusual content that loads anyway.
     """
 
     kind: str
@@ -97,9 +97,9 @@ def model_shapes(arch: LlamaArch) -> dict[str, tuple[int, ...]]:
 
 
 def check_tensors(needed: dict[str, tuple[int, ...]], stored: dict[str, tuple[int, ...]]) -> None:
-    """Whether every tensor that an architecture needs is there in its shape.
+    """Check that every tensor that an architecture needs is stored in its shape.
 
-    Raises FormatError naming the first that is not.
+    Raises FormatError naming the first that is missing or of another shape.
     """
     for name, shape in needed.items():
         if name not in stored:
@@ -111,7 +111,7 @@ def check_tensors(needed: dict[str, tuple[int, ...]], stored: dict[str, tuple[in
 
 
 def check_no_others(stored: Iterable[str], known: Iterable[str]) -> None:
-    """Raise FormatError where tensors are stored that the architecture has not: they would be needed, unread."""
+    """Raise FormatError where stored tensors belong to no part of the architecture: the model would lack them."""
     extra = set(stored) - set(known)
     if extra:
         raise FormatError(f"the checkpoint must hold its architecture and nothing else; {leftover_remarks(extra)[0]}")
@@ -136,7 +136,7 @@ def common_dtype(stored: Iterable[StoredTensor]) -> torch.dtype:
 
 
 def leftover_remarks(extra: Iterable[str]) -> tuple[str, ...]:
-    """One sentence about tensors that the model does not have and that are not read, if there are any."""
+    """One sentence naming stored tensors that the model does not use and that are not read; none where all are used."""
     names = sorted(extra)
     if not names:
         return ()

@@ -1,8 +1,7 @@
-"""An architecture as a Hugging Face config.json: of the first `model_type` whose file says all of it.
+"""An architecture as a Hugging Face config.json, of the first `model_type` that can express all of it.
 
-A type fits where hf_configs.config reads its file back as the same architecture.
-A family is a row here, with the keys of its own. transformers 4 and 5 both read the spelling.
-Source: transformers 5.23, models/<model_type>/configuration_*.py.
+A type is accepted where hf_configs.config reads the file back as the same architecture. Each family is a row with
+its own keys. transformers 4 and 5 both read this spelling.
 """
 
 from typing import Any, NamedTuple
@@ -20,7 +19,7 @@ _PHI_3 = ("sliding_window", "partial_rotary_factor", "original_max_position_embe
 
 
 class _Type(NamedTuple):
-    """A model_type, its class, the keys that not every class has, and those of a stretched RoPE that it derives."""
+    """A model_type: its class, its additional keys, and the keys of scaled RoPE that the class derives itself."""
 
     name: str
     model_class: str
@@ -44,7 +43,7 @@ _TYPES = (
 
 
 def config_json(arch: LlamaArch, dtype: torch.dtype) -> dict[str, Any]:
-    """The config.json of an architecture. Raises InputError where no model_type has all that it has.
+    """The config.json of an architecture. Raises InputError where no model_type can express it.
 
     >>> from llamalab.presets import PRESETS
     >>> config_json(PRESETS["mistral-7b-v0.1"].arch, torch.bfloat16)["model_type"]
@@ -61,7 +60,7 @@ def config_json(arch: LlamaArch, dtype: torch.dtype) -> dict[str, Any]:
 def _says(config: dict[str, Any], arch: LlamaArch) -> bool:
     try:
         return from_hf_config(config) == arch
-    except InputError:  # without the keys that its type has no place for it may describe nothing
+    except InputError:  # a file without the keys that this type cannot hold may describe no valid architecture
         return False
 
 
@@ -100,7 +99,7 @@ def _not_of_all(arch: LlamaArch) -> dict[str, Any]:
         "pretraining_tp": 1,
         "use_sliding_window": slides,
         "sliding_window": arch.window,
-        # What versions before layer_types go by.
+        # Read by versions of transformers before layer_types.
         "max_window_layers": len(arch.full_layers) if slides else arch.n_layers,
         "layer_types": [
             "full_attention" if arch.window_of(layer) is None else "sliding_attention" for layer in range(arch.n_layers)
@@ -112,10 +111,10 @@ def _not_of_all(arch: LlamaArch) -> dict[str, Any]:
 
 
 def _stretched(arch: LlamaArch, scaling: RopeScaling, derives: tuple[str, ...]) -> dict[str, Any]:
-    """The settings of a stretched RoPE, in the words of its kind, without those that a class derives."""
+    """The rope_scaling settings of an architecture, under the keys of its kind, except those that its class derives."""
     original = {"original_max_position_embeddings": scaling.original_positions}
     words: dict[str, dict[str, Any]] = {
-        # Where it is not said it is the context of the model.
+        # The default is the context length of the model.
         "linear": {} if scaling.original_positions == arch.max_positions else original,
         "dynamic": {},
         "llama3": {
@@ -137,6 +136,6 @@ def _stretched(arch: LlamaArch, scaling: RopeScaling, derives: tuple[str, ...]) 
             "long_factor": list(scaling.long_factors),
         },
     }
-    # Phi-3's class in transformers 4 knows no more keys than three, and the type by its older name.
+    # Phi-3's class in transformers 4 accepts only three keys, and the type by its older name.
     kind = {"type" if derives else "rope_type": scaling.kind, "factor": scaling.factor}
     return {key: value for key, value in (kind | words[scaling.kind]).items() if key not in derives}

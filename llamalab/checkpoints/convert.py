@@ -1,8 +1,8 @@
-"""From any format to another: each weight is fetched, cast where asked, and written, one at a time.
+"""Conversion between formats: each weight is fetched, cast where asked, and written, one at a time.
 
-Without a dtype every weight keeps the bits it has, where the target can store them: llama2.c and ONNX are
-fp32, norms in GGUF are F32. A target appears only when it is whole. The text side (text_side) comes along, or the
-sentence on what was written names what the target has no place for.
+Without a dtype every weight keeps its bits where the target can store them: llama2.c and ONNX are fp32, norms in
+GGUF are F32. The target appears only when it is complete. Tokenizer and text settings (text_side) are converted too;
+the sentence on what was written names settings that the target cannot hold.
 """
 
 import os
@@ -32,13 +32,14 @@ from llamalab.checkpoints.text_side import (
 from llamalab.checkpoints.vocabulary import resized
 from llamalab.choices import QUANTISERS, WRITTEN_FORMATS
 from llamalab.errors import InputError, UnknownNameError
+from llamalab.extras import check_extra
 from llamalab.files.outputs import check_new, new_outputs, replacing
 from llamalab.model import Transformer
 from llamalab.model.dtypes import activation_dtype
 
 
 class Wishes(NamedTuple):
-    """What else a conversion should do: `dtype` also names GGUF's kinds, of QUANTISERS; `shards` are Meta's."""
+    """Options of a conversion: `dtype` also names GGUF's kinds, of QUANTISERS; `shards` are Meta's."""
 
     dtype: str | None = None
     shards: int = 1
@@ -51,10 +52,10 @@ AS_IT_IS = Wishes()
 
 
 def convert(source: str | os.PathLike[str], target: str | os.PathLike[str], to: str, wishes: Wishes = AS_IT_IS) -> str:
-    """Write the checkpoint `source` as format `to`; a sentence on what was written.
+    """Write the checkpoint `source` in the format `to`; gives a sentence that describes what was written.
 
     Raises UnknownNameError for a format, InputError where the target exists or cannot hold the model, MissingError
-    where it cannot be written or the disk is full, and whatever load raises.
+    where it cannot be written or the disk is full, and the errors of load.
     """
     if to not in WRITTEN_FORMATS:
         raise UnknownNameError("format", to, WRITTEN_FORMATS)
@@ -78,7 +79,7 @@ def convert(source: str | os.PathLike[str], target: str | os.PathLike[str], to: 
 
 
 def _check(to: str, wishes: Wishes) -> None:
-    """What can be said before a file is opened."""
+    """Checks that need no file to be opened."""
     if wishes.dtype in QUANTISERS:
         if to != "gguf":
             raise InputError(f"dtype {wishes.dtype} must be written as gguf; got {to}")
@@ -87,6 +88,8 @@ def _check(to: str, wishes: Wishes) -> None:
         activation_dtype(wishes.dtype)
     if to in ("llama2c", "onnx") and wishes.dtype not in (None, "fp32"):
         raise InputError(f"dtype of a {to} file must be fp32; got {wishes.dtype!r}")
+    if to == "onnx":
+        check_extra("onnx", "ONNX")
     if wishes.shards != 1 and to != "meta":
         raise InputError(f"shards must be asked for with meta only; got {wishes.shards} with {to}")
 
@@ -155,7 +158,7 @@ def _to_onnx(text: TextSource, target: Path, weights: Weights, wishes: Wishes) -
 
 
 def _new_folder(target: Path, fill: Callable[[Path], None]) -> None:
-    """A folder that takes its name when it is whole."""
+    """A temporary folder that is renamed to its final name when it is complete."""
     with new_outputs([target]) as place:
         aside = place / target.name
         aside.mkdir()

@@ -1,4 +1,4 @@
-"""A model with the weights of a checkpoint, all its blocks or the first of them."""
+"""A model filled with the weights of a checkpoint, all its blocks or the first of them."""
 
 from math import prod
 
@@ -24,8 +24,8 @@ def filled_model(
 ) -> Transformer:
     """A Transformer of the weights, by default of all blocks and in the dtype of most of the weights.
 
-    Weights that need no change are used where they lie in the file, mapped copy-on-write; others are cast and placed
-    one by one. Raises DoesNotFitError where memory ends, UnavailableError for a model that the built-in one does not
+    Weights that need no change stay in the mapped file, copy-on-write; others are cast and placed one by one. Raises
+    DoesNotFitError where memory is too small, UnavailableError for a model that the built-in one does not
     run.
 
     Args:
@@ -65,5 +65,5 @@ def filled_model(
 
 
 def _is_lack_of_memory(error: Exception) -> bool:
-    """Of a GPU, of Python, or of torch's CPU allocator, which has no type of its own."""
+    """Whether an error means that memory ran out: on a GPU, in Python, or in torch's CPU allocator (a RuntimeError)."""
     return isinstance(error, torch.OutOfMemoryError | MemoryError) or "can't allocate memory" in str(error)

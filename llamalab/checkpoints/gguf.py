@@ -1,8 +1,8 @@
-"""GGUF files: a Llama under llama.cpp's names, and its settings (its vocabulary: gguf_text).
+"""GGUF files: tensors of a Llama under llama.cpp's names, and its settings (the vocabulary: gguf_text).
 
-Weights are F32, F16 or BF16, mapped, or of a kind that the gguf package dequantises, a few rows at a time. What
-settings mean says gguf_settings, which architectures there are gguf_architectures, how a file may be in parts
-gguf_split. Names and the order of rows are the architecture's (see layout).
+Weights are F32, F16 or BF16, mapped, or of a kind that the gguf package dequantises, a few rows at a time.
+gguf_settings interprets the settings, gguf_architectures lists the architectures, gguf_split opens files in parts.
+Tensor names and row order depend on the architecture (see layout).
 Source: ggml-org/ggml docs/gguf.md; llama.cpp gguf-py/gguf/constants.py and quants.py.
 """
 
@@ -71,7 +71,7 @@ def recognises(path: Path) -> bool:
 
 
 def survey(path: Path) -> Survey:
-    """What the headers hold. Raises FormatError where tensors do not lie in their file or overlap."""
+    """Architecture and tensors from the header. Raises FormatError where tensors overlap or lie outside their file."""
     parts, kinds = split_parts(path), _kinds()
     stored: dict[str, StoredTensor] = {}
     for part in parts:
@@ -84,7 +84,7 @@ def survey(path: Path) -> Survey:
 
 
 def _kinds() -> dict[int, tuple[str, int, int]]:
-    """Number of a kind in ggml to its name, elements and bytes of a block."""
+    """By ggml's number of a kind: its name, elements of a block and bytes of a block."""
     gguf = package()
     return {int(kind): (kind.name, *sizes) for kind, sizes in gguf.GGML_QUANT_SIZES.items()}
 
@@ -176,7 +176,7 @@ def _rows(entry: StoredTensor, raw: Tensor, rows: slice) -> tuple[StoredTensor, 
 
 
 def _divisors(entry: StoredTensor, raw: Callable[[StoredTensor], Tensor]) -> tuple[float, ...]:
-    """Divisors of RoPE's frequencies, as the decimals that were meant. Raises FormatError where they are not F32."""
+    """Divisors of RoPE's frequencies, each the shortest decimal of its fp32 value. Raises FormatError if not F32."""
     if entry.dtype != "F32" or len(entry.shape) != 1:
         raise FormatError(f"{entry.name} must be a row of F32; it is {entry.dtype} of shape {entry.shape}")
     values = _as_floats(entry)(raw(entry)).numpy()
@@ -194,14 +194,14 @@ def _as_floats(entry: StoredTensor) -> Callable[[Tensor], Tensor]:
 
 
 def _dequantised(raw: Tensor, entry: StoredTensor, dtype: torch.dtype) -> Tensor:
-    """The values of a quantised tensor, a few rows at a time so that fp32 never holds all of it."""
+    """The values of a quantised tensor, dequantised a few rows at a time, so that it is never whole in fp32."""
     gguf = package()
     kind = gguf.GGMLQuantizationType[entry.dtype]
     rows, columns = prod(entry.shape[:-1]), entry.shape[-1]
     raw_RB, made = raw.view(rows, -1), torch.empty(rows, columns, dtype=dtype)
     step = max(1, _CHUNK_ELEMENTS // columns)
     for start in range(0, rows, step):
-        with np.errstate(all="ignore"):  # scales of a damaged file overflow; the values are what they are
+        with np.errstate(all="ignore"):  # scales of a damaged file may overflow to inf or NaN, which are kept
             values = gguf.dequantize(raw_RB[start : start + step].numpy(), kind)
         made[start : start + step] = torch.from_numpy(np.ascontiguousarray(values))
     drop_pages(raw)

@@ -1,4 +1,4 @@
-"""The architectures of GGUF that a dense Llama may have: one row each, with what a file of it always and may say.
+"""The architectures of GGUF for dense Llamas: one row each, with the fields that are fixed and those a file may set.
 
 Source: llama.cpp src/models/<name>.cpp, 2026, and gguf-py/gguf/tensor_mapping.py.
 """
@@ -11,7 +11,7 @@ from llamalab.checkpoints.arrangement import Arrangement, arranged
 from llamalab.checkpoints.layout import GGUF_IN_HALVES, GGUF_LLAMA, Layout
 from llamalab.errors import FormatError, InputError
 
-# Fields of LlamaArch that tell themselves by a tensor: the module whose bias it is.
+# Fields of LlamaArch that follow from a tensor being stored: the module whose bias it is.
 BIASES = {"qkv_bias": "attention.wv", "o_bias": "attention.wo", "ffn_bias": "feed_forward.w2"}
 _RAMP = (True, 32.0, 1.0)  # the only one that llama.cpp has for these architectures
 _SCALINGS = ("linear", "yarn")
@@ -19,7 +19,7 @@ _WITH_DIVISORS = (*_SCALINGS, "llama3", "longrope")
 
 
 class Architecture(NamedTuple):
-    """`always` are fields that its code fixes, `may` those that a file can say beside; the kinds of stretched RoPE."""
+    """`always` are fields fixed by its code, `may` those that a file can set; `scalings` the kinds of scaled RoPE."""
 
     name: str
     layout: Layout
@@ -28,9 +28,9 @@ class Architecture(NamedTuple):
     scalings: tuple[str, ...]
 
     def lacks(self, arch: LlamaArch) -> tuple[str, ...]:
-        """What a model is, or is not, that no file of this architecture can say."""
+        """The first property of a model that no file of this architecture can express; empty where there is none."""
         wrong = [name for name, value in self.always.items() if getattr(arch, name) != value]
-        # Weights that lie in one tensor elsewhere lie apart where the architecture has no place for that.
+        # A fused tensor is split where the architecture has no fused one.
         said = {*self.always, *self.may, "rope_scaling", *ON_DISK}
         wrong += [name for name in arch.beyond_llama_2 if name not in said]
         scaling = arch.rope_scaling
@@ -46,7 +46,7 @@ class Architecture(NamedTuple):
         return arranged(arch.replace(**apart), self.layout)
 
 
-# The ones with something of their own first: whatever is none of them is written as a plain llama.
+# Special architectures first; a model that is none of them is written as a plain llama.
 ARCHITECTURES = (
     Architecture("qwen3", GGUF_IN_HALVES, {"qk_norm": True}, ("head_dim",), _SCALINGS),
     Architecture("phi3", GGUF_IN_HALVES, {"fused_on_disk": True}, ("window", "rotary_fraction"), _WITH_DIVISORS),
@@ -65,7 +65,7 @@ def architecture_called(name: Any) -> Architecture:
 
 
 def architecture_of(arch: LlamaArch) -> Architecture:
-    """The row to write a model as. Raises InputError where no architecture can say all of it.
+    """The first row that can express a model, for writing it. Raises InputError where there is none.
 
     >>> architecture_of(LlamaArch(8, 1, 2, 1, 8, 8, qkv_bias=True)).name
     'qwen2'

@@ -1,4 +1,4 @@
-"""ggml's Q8_0 and Q4_0 as codes and scales, as they lie in the file: nothing is widened.
+"""ggml's Q8_0 and Q4_0 as codes and scales in the order of the file, without dequantising.
 
 A block is 32 weights of a row. Q8_0: a scale in fp16, 32 codes in int8. Q4_0: a scale in fp16, 16 bytes; byte j has
 code j in its low half and code j + 16 in its high one, 8 too large. Source: ggml/src/ggml-common.h, ggml-quants.c.
@@ -16,7 +16,7 @@ _BLOCK, _SCALE_BYTES = 32, 2
 
 
 def codes_of(raw: Tensor, kind: str, shape: tuple[int, ...]) -> Codes | None:
-    """The codes of a matrix from its bytes; None for another kind, or what is no matrix."""
+    """The codes and scales of a matrix from its bytes; None for another kind or a tensor that is not a matrix."""
     if kind not in ("Q8_0", "Q4_0") or len(shape) != 2:
         return None
     out, inner = shape

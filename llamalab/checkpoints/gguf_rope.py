@@ -1,8 +1,8 @@
-"""A stretched RoPE in GGUF: settings of linear and YaRN, tensors of divisors for Llama 3 and longrope.
+"""Scaled RoPE in GGUF: settings for linear and YaRN, tensors of frequency divisors for Llama 3 and longrope.
 
-llama.cpp multiplies the attention factor of YaRN by 1 + ln(factor) / 10 on its own. `rope_freqs` are Llama 3's divisors
-without the numbers that they were made of; those are recovered where they give the same divisors, and are longrope
-with one list of divisors where not. P frequencies.
+llama.cpp multiplies the attention factor of YaRN by 1 + ln(factor) / 10 on its own. `rope_freqs` are Llama 3's
+divisors without factor and original context; these are recovered where they reproduce the divisors, which otherwise
+are read as longrope with one list. P frequencies.
 Source: llama.cpp src/llama-model.cpp, ggml/src/ggml-cpu/ops.cpp (rope_yarn), conversion of Llama and Phi-3.
 """
 
@@ -33,15 +33,15 @@ SETTINGS = (
 )
 _TYPE, _ATTENTION = "rope.scaling.type", "rope.scaling.attn_factor"
 _TYPES = (b"none", b"linear", b"yarn", b"longrope")
-_CLOSE = 1e-5  # of divisors in fp32, from frequencies in fp32
+_CLOSE = 1e-5  # relative, of divisors in fp32 computed from frequencies in fp32
 
 Divisors = Mapping[str, tuple[float, ...]]
 
 
 def read_scaling(own: Mapping[str, Any], divisors: Divisors, arch: LlamaArch, prefix: str) -> RopeScaling | None:
-    """The stretch that a file describes for `arch`, which has none yet.
+    """The RoPE scaling of a file for `arch`, which has none yet.
 
-    `own` are the settings without the architecture's `prefix`. Raises FormatError for one that no RopeScaling is.
+    `own` are the settings without the architecture's `prefix`. Raises FormatError where no RopeScaling describes it.
     """
     kind = own.get(_TYPE, b"linear")
     if kind not in _TYPES:
@@ -66,7 +66,7 @@ def read_scaling(own: Mapping[str, Any], divisors: Divisors, arch: LlamaArch, pr
 
 
 def written_scaling(arch: LlamaArch) -> tuple[dict[str, Any], Divisors]:
-    """Settings, without a prefix, and tensors that say how the RoPE of an architecture is stretched."""
+    """Settings without a prefix, and tensors, that express the RoPE scaling of an architecture."""
     scaling = arch.rope_scaling
     if scaling is None:
         return {}, {}
@@ -83,7 +83,7 @@ def written_scaling(arch: LlamaArch) -> tuple[dict[str, Any], Divisors]:
 
 
 def _yarn_attention(factor: float) -> float:
-    """What YaRN multiplies cosine and sine by (arXiv 2309.00071, equation 22)."""
+    """The factor of YaRN on cosine and sine (arXiv 2309.00071, equation 22)."""
     return 1.0 if factor <= 1 else 0.1 * log(factor) + 1.0
 
 
@@ -92,7 +92,7 @@ def _check_yarn(own: Mapping[str, Any], prefix: str, *, is_yarn: bool) -> None:
         "rope.scaling.yarn_attn_factor": (1.0,),
         "rope.scaling.yarn_ext_factor": (-1.0, 1.0) if is_yarn else (-1.0, 0.0),
     }
-    if is_yarn:  # llama.cpp reads these for other architectures only, and so they must be what it takes here
+    if is_yarn:  # llama.cpp reads these keys for other architectures only; here they must equal its defaults
         plain |= {"rope.scaling.yarn_beta_fast": (32.0,), "rope.scaling.yarn_beta_slow": (1.0,)}
         plain["rope.scaling.yarn_log_multiplier"] = (0.0,)
     for key, values in plain.items():
@@ -114,10 +114,10 @@ def _from_divisors(divisors: Divisors, original: int, attention: float, arch: Ll
 
 
 def _llama3(found: tuple[float, ...], arch: LlamaArch) -> RopeScaling | None:
-    """Llama 3's stretch with these divisors; its low and high factors have always been 1 and 4."""
+    """Llama 3's scaling that has these divisors, with its constant low factor 1 and high factor 4."""
     factor = max(found)
     plain = 2 * pi / frequencies(arch, torch.tensor(1.0))
-    # A wave between the two limits is slowed by a share that tells the original context.
+    # The divisor of a wavelength between the two limits determines the original context.
     shares = [
         wave * (1 + 3 * (1 / divisor - 1 / factor) / (1 - 1 / factor))
         for wave, divisor in zip(plain.tolist(), found, strict=True)
@@ -132,7 +132,7 @@ def _llama3(found: tuple[float, ...], arch: LlamaArch) -> RopeScaling | None:
 
 
 def _divisors(arch: LlamaArch) -> tuple[float, ...]:
-    """What each frequency of an architecture is slowed by."""
+    """The divisor of each frequency of an architecture."""
     length = torch.tensor(1.0)
     plain_P = frequencies(arch.replace(rope_scaling=None), length)
     return tuple((plain_P / frequencies(arch, length)).tolist())

@@ -1,7 +1,7 @@
-"""The architecture in a GGUF file's settings: every key of its own is used, without effect, or refused by name.
+"""The architecture in a GGUF file's settings: every key is used, ignored as without effect, or refused by name.
 
-What a key means, and where it is missing, is what it means to llama.cpp (src/llama-model.cpp, 2026); what stretches
-RoPE is gguf_rope's. Keys of a number a layer may be lists of one value.
+Meaning and default of each key are llama.cpp's (src/llama-model.cpp, 2026); gguf_rope reads the keys of scaled
+RoPE. A key with one number a layer may be a list of equal values.
 """
 
 from collections.abc import Collection
@@ -34,11 +34,11 @@ _USED = frozenset(
         "attention.sliding_window",
     )
 )
-# Of a file's vocabulary, of embedding models, of another norm, or of a stretch that is not there.
+# Keys of the vocabulary, of embedding models, of another norm, or of a RoPE scaling that is off.
 _NO_EFFECT = frozenset(
     ("vocab_size", "pooling_type", "attention.layer_norm_epsilon", "rope.scaling.finetuned", "rope.scaling.alpha")
 )
-# Keys that change the computation, and the values with which they do not.
+# Keys that change the computation, and the values that leave it as it is.
 _PLAIN: dict[str, tuple[Any, ...]] = {
     "attention.causal": (True,),
     "use_parallel_residual": (False,),
@@ -67,7 +67,7 @@ _PLAIN: dict[str, tuple[Any, ...]] = {
 
 
 class Tensors(NamedTuple):
-    """What tensors say of an architecture: rows of the embedding, all names, divisors of RoPE by their names."""
+    """From the tensors: rows of the embedding, all names, divisors of RoPE by tensor name."""
 
     vocab_size: int
     names: Collection[str]
@@ -75,16 +75,16 @@ class Tensors(NamedTuple):
 
 
 class _Own(NamedTuple):
-    """The settings of a file that begin with its architecture's name, by the rest of their keys."""
+    """The settings whose keys begin with the architecture's name, by the key without that prefix."""
 
     prefix: str
     values: dict[str, Any]
 
 
 def arch_of(settings: dict[str, Value], tensors: Tensors) -> LlamaArch:
-    """The architecture in some settings; the vocabulary is as large as the embedding.
+    """The architecture that settings describe; the vocabulary has as many entries as the embedding has rows.
 
-    Raises FormatError, by the name of the key, for what is no dense Llama.
+    Raises FormatError, naming the key, where the model is not a dense Llama.
     """
     row = architecture_called(settings.get("general.architecture"))
     kind = settings.get("general.type", b"model")
@@ -124,7 +124,7 @@ def _own(settings: dict[str, Value], prefix: str) -> _Own:
 
 
 def _fields(own: _Own, row: Architecture, tensors: Tensors) -> dict[str, Any]:
-    """What a file says beyond Llama 2, as far as its architecture may."""
+    """Fields that differ from Llama 2, restricted to those that the file's architecture may set."""
     fields = dict(row.always)
     for field, module in BIASES.items():
         if field in row.may:
@@ -151,7 +151,7 @@ def _turned_in_part(own: _Own, arch: LlamaArch, row: Architecture) -> LlamaArch:
 
 
 def _decimal(value: Any) -> Any:
-    """A number as it was meant: files hold fp32, of which the shortest decimal that rounds to it was."""
+    """The shortest decimal that rounds to a number of the file, which is stored as fp32."""
     return float(np.format_float_positional(np.float32(value))) if isinstance(value, float) else value
 
 
@@ -182,14 +182,14 @@ def _check_plain(own: _Own) -> None:
 
 
 def _is(value: Value, plain: Any) -> bool:
-    """Whether a value is a plain one; a list is where all of it is."""
+    """Whether a value, or every element of a list, equals a plain value."""
     if isinstance(value, np.ndarray):
         return all(one == plain for one in value.tolist())
     return isinstance(value, bool) == isinstance(plain, bool) and value == plain
 
 
 def _check_sizes(own: _Own, arch: LlamaArch) -> None:
-    """What is derived from other sizes must be what is derived."""
+    """Check sizes that are stored although they follow from others."""
     given = own.values
     for key, size in (("rope.dimension_count", arch.rotary_dim), ("embedding_length_out", arch.dim)):
         if given.get(key, size) not in (size, 0):

@@ -1,4 +1,4 @@
-"""GGUF files in parts, as llama.cpp splits them: `name-00001-of-00003.gguf` and so on, opened by the first.
+"""GGUF files in parts, as llama.cpp splits them (`name-00001-of-00003.gguf` ...), opened by the first part.
 
 Each part has a header of its own with split.no, split.count and split.tensors.count; the first alone has the other
 settings. Source: llama.cpp tools/gguf-split, src/llama-model-loader.cpp.
@@ -24,7 +24,7 @@ class GgufPart(NamedTuple):
 
 
 def split_parts(path: Path) -> list[GgufPart]:
-    """A file and the parts that belong to it. Raises FormatError where one is missing or is of another model."""
+    """All parts of a file, in order. Raises FormatError where one is missing or belongs to another model."""
     first = GgufPart(*map_gguf(path))
     count = first.header.settings.get(_COUNT, 1)
     if count in (0, 1):

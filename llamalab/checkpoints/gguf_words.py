@@ -1,33 +1,34 @@
-"""Tokenizers written into a GGUF file: any kind that is read, as the two kinds that llama.cpp knows.
+"""Tokenizers written into a GGUF file: every supported kind as one of the two kinds that llama.cpp reads.
 
-SentencePiece's pieces go as they are, with the pieces added to them; a tokenizer.json with byte fallback is one again,
-where the score of a piece is its place among the merges, last to first. Vocabularies over bytes go with their merges,
-which a tiktoken file does not hold: a piece's is of the two parts that encoding with all earlier pieces leaves of it.
+SentencePiece pieces are written unchanged, followed by added pieces; a tokenizer.json with byte fallback is converted
+to SentencePiece, the score of a piece being its negative rank among the merges. Byte-level vocabularies need merges,
+which a tiktoken file lacks; a merge is the pair of parts left when a piece is encoded with lower ranks only.
 """
 
 from itertools import pairwise
 from typing import Any
 
 from llamalab.errors import InputError
+from llamalab.text import TextSettings, Tokenizer
 from llamalab.text.byte_level import written
 from llamalab.text.gguf_text import BYTE_LEVEL, SENTENCEPIECE, Vocabulary
 from llamalab.text.gguf_vocabulary import GPT_2_PATTERN, PATTERNS, model_of
 from llamalab.text.sentencepiece_model import SentencePieceModel, check_plain
-from llamalab.text.settings import Added, TextSettings
+from llamalab.text.settings import Added
 from llamalab.text.tiktoken_file import LLAMA_3_PATTERN, TiktokenTokenizer
-from llamalab.text.tokenizer import SPACE, Kind, Tokenizer
+from llamalab.text.tokenizer import SPACE, Kind
 from llamalab.text.tokenizer_json import JsonTokenizer
 
 
 def vocabulary_from(tokenizer: Tokenizer) -> Vocabulary:
-    """A tokenizer as GGUF's lists. Raises InputError for a way to cut a text that GGUF has no name for."""
+    """A tokenizer as GGUF's lists. Raises InputError for a pre-tokenizer that GGUF has no name for."""
     if isinstance(tokenizer, SentencePieceModel):
         return _from_model(tokenizer)
     if isinstance(tokenizer, TiktokenTokenizer):
         return _over_bytes(
             tokenizer, [written(piece) for piece in tokenizer.pieces], merges_of(tokenizer.pieces), LLAMA_3_PATTERN
         )
-    assert isinstance(tokenizer, JsonTokenizer)  # the only kind that is left
+    assert isinstance(tokenizer, JsonTokenizer)  # the only other kind
     texts = [tokenizer.texts.get(index, "") for index in range(tokenizer.vocab_size)]
     merges = _merges(tokenizer.description["model"])
     if tokenizer.is_byte_level:
@@ -36,7 +37,7 @@ def vocabulary_from(tokenizer: Tokenizer) -> Vocabulary:
 
 
 def as_model(tokenizer: Tokenizer) -> SentencePieceModel | None:
-    """A tokenizer as a SentencePiece model, which one with byte fallback is too; None for others."""
+    """A tokenizer with byte fallback as a SentencePiece model; None for others."""
     if isinstance(tokenizer, SentencePieceModel):
         return tokenizer
     words = vocabulary_from(tokenizer)
@@ -44,9 +45,9 @@ def as_model(tokenizer: Tokenizer) -> SentencePieceModel | None:
 
 
 def fitted_vocabulary(words: Vocabulary, size: int) -> Vocabulary:
-    """As many pieces as a model has embeddings: unused ones fill up, added ones that have no embedding are left out.
+    """A vocabulary of exactly as many pieces as embeddings: padded with unused ones, added pieces beyond it dropped.
 
-    Raises InputError where other pieces have none.
+    Raises InputError where a piece that is not an added one has no embedding.
     """
     missing, added = size - len(words.pieces), {piece.token_id for piece in words.settings.added}
     if not all(index in added for index in range(size, len(words.pieces))):
@@ -74,7 +75,7 @@ def fitted_vocabulary(words: Vocabulary, size: int) -> Vocabulary:
 
 
 def merges_of(pieces: list[bytes]) -> list[tuple[str, str]]:
-    """The two parts each piece is joined from last, in order of the pieces; characters stand for bytes.
+    """The pair of parts whose merge makes each piece, in order of rank; bytes are written as characters.
 
     >>> merges_of([b"a", b"b", b"c", b"ab", b"abc"])
     [('a', 'b'), ('ab', 'c')]
@@ -89,7 +90,7 @@ def merges_of(pieces: list[bytes]) -> list[tuple[str, str]]:
 
 
 def _parts(piece: bytes, ranks: dict[bytes, int], below: int) -> list[bytes]:
-    """What byte-pair encoding leaves of a piece with the ranks below its own."""
+    """The parts of a piece under byte-pair encoding with all ranks below its own."""
     parts = [bytes([byte]) for byte in piece]
     while len(parts) > 1:
         pairs = [(ranks.get(left + right, below), at) for at, (left, right) in enumerate(pairwise(parts))]
@@ -107,7 +108,7 @@ def _from_model(tokenizer: SentencePieceModel) -> Vocabulary:
     for index in range(tokenizer.vocab_size):
         kind = Kind(tokenizer.kind(index)) if tokenizer.kind(index) in set(Kind) else Kind.UNUSED
         text = added[index].text if index in added else own.texts[index] if index < len(own.texts) else ""
-        # llama.cpp compares user-defined pieces with the text itself, where a space is a space.
+        # llama.cpp matches user-defined pieces against the raw text, where a space is a space.
         text = text.replace(SPACE, " ") if kind == Kind.USER_DEFINED else text.replace(" ", SPACE)
         pieces.append((text or f"<unused{index}>").encode())
         scores.append(own.scores[index] if index < len(own.scores) else 0.0)
@@ -164,7 +165,7 @@ def _merges(model: dict[str, Any]) -> list[tuple[str, str]]:
 
 
 def _pattern(description: dict[str, Any]) -> str:
-    """How it cuts a text: by the one regular expression of a Split, or GPT-2's inside the library."""
+    """The pre-tokenizer's regular expression: the one of a Split, or GPT-2's, which is built into the library."""
     part = description.get("pre_tokenizer") or {}
     parts = part.get("pretokenizers", [part])
     found = [step["pattern"].get("Regex", "") for step in parts if step.get("type") == "Split"]

@@ -1,7 +1,7 @@
 """Writing a Llama as GGUF, through the gguf package's writer, one tensor at a time.
 
-Norms are F32, as llama.cpp needs them; matrices are F32, F16, BF16 or of a kind that quantisers makes. The vocabulary
-comes from any tokenizer that is read (gguf_words); a larger model gets unused pieces for the rest of its rows.
+Norms are F32, as llama.cpp requires; matrices are F32, F16, BF16 or a kind of `quantisers`. The vocabulary comes
+from any supported tokenizer (gguf_words) and is padded with unused pieces to the rows of the embedding.
 """
 
 from pathlib import Path
@@ -19,9 +19,9 @@ from llamalab.checkpoints.gguf_words import fitted_vocabulary, vocabulary_from
 from llamalab.checkpoints.quantisers import fitting_kind, package
 from llamalab.checkpoints.quantisers import quantised as in_blocks
 from llamalab.formats.gguf_header import is_gguf
+from llamalab.text import TextSettings
 from llamalab.text.gguf_text import SENTENCEPIECE, Vocabulary, vocabulary
 from llamalab.text.load import load_vocabulary
-from llamalab.text.settings import TextSettings
 
 
 def write_gguf(
@@ -29,7 +29,7 @@ def write_gguf(
 ) -> None:
     """Write a file; `quantised` names a kind for the matrices in place of `dtype`.
 
-    Raises InputError where the vocabulary is larger than the model's, and as architecture_of.
+    Raises InputError where the vocabulary has more pieces than the embedding rows, and the errors of architecture_of.
     """
     gguf, arch = package(), weights.arch
     row = architecture_of(arch)
@@ -63,7 +63,7 @@ def write_gguf(
 
 
 def words_of(path: Path) -> Vocabulary:
-    """The vocabulary of a tokenizer's file or folder. Raises as load_tokenizer and, for GGUF, gguf_text.vocabulary."""
+    """The GGUF vocabulary of a tokenizer's file or folder. Raises as load_tokenizer and gguf_text.vocabulary."""
     return vocabulary(path) if path.is_file() and is_gguf(path) else vocabulary_from(load_vocabulary(path))
 
 
@@ -111,9 +111,9 @@ def _add_vocabulary(writer: Any, words: Vocabulary) -> None:
 
 
 def special_ids(settings: TextSettings) -> dict[str, int]:
-    """GGUF's keys for ids; of those that end a text it has room for EOS and two more."""
+    """GGUF's keys for special ids: EOS, and at most two further ids that end a text."""
     infill = settings.infill
-    # The end of a turn, and of an infilling, is what clients look for by its key.
+    # Clients read the ids for end of turn and end of infilling under these keys.
     ends = ([infill.eot_id] if infill else []) + sorted(settings.stop_ids - {settings.eos_id})
     ids = {
         "bos": settings.bos_id,

@@ -1,9 +1,9 @@
 """Hugging Face folders: `config.json` and weights in safetensors or `.bin`, whole or in indexed shards.
 
-Which files they are says weight_files, by which names tensor_names, which config.json is written config_json. Rows of
-q_proj and k_proj lie in halves, and those of some families in one tensor (see layout). Matrices of GPTQ and AWQ are
-read from their codes (see word_codes). `rotary_emb.inv_freq` of old files is ignored, and so is what lies beside the
-language model, such as the heads of other tasks.
+weight_files finds the files, tensor_names the names in them, config_json writes config.json. Rows of q_proj and
+k_proj are stored as halves, and fused into one tensor in some families (see layout). Matrices of GPTQ and AWQ are
+read from their codes (see word_codes). `rotary_emb.inv_freq` of old files is ignored, as are tensors outside the
+language model, such as heads of other tasks.
 Source: transformers 5.23, models/<model_type>/modeling_*.py.
 """
 
@@ -43,31 +43,31 @@ from llamalab.files.inputs import read_object
 from llamalab.model.quantised.codes import Codes
 
 KIND = "Hugging Face"
-SHARD_BYTES = 5 * 10**9  # as save_pretrained's
+SHARD_BYTES = 5 * 10**9  # the maximum size of a shard in save_pretrained
 _ROWS = 1024  # compared at a time
 _TASK = "ForCausalLM"
 
 
 _IGNORED = ("rotary_emb.inv_freq",)
-_OURS = ("model.", "lm_head.")  # what a language model is of; heads of other tasks lie beside
+_OURS = ("model.", "lm_head.")  # prefixes of a language model's tensors; those of heads of other tasks differ
 _DOUBLE = ("F64", "float64")  # read as fp32
 _HEAD, _EMBEDDING = hf_name("output.weight"), hf_name("tok_embeddings.weight")
 
 
 class _Tensors(NamedTuple):
-    """What is stored, by name, and a way to each tensor: of a file by its own names, of a folder by the plain ones."""
+    """Stored tensors by name, and a function that reads each: by file names, or in a folder without wrappers."""
 
     stored: dict[str, StoredTensor]
     tensor: Callable[[str], Tensor]
 
 
 def recognises(path: Path) -> bool:
-    """Whether a folder has config.json and files of weights."""
+    """Whether a folder has config.json and weight files."""
     return path.is_dir() and (path / "config.json").is_file() and has_weights(path)
 
 
 def survey(path: Path) -> Survey:
-    """What the headers hold. Raises FormatError where an index and its files do not agree."""
+    """Architecture and tensors from the headers. Raises FormatError where an index and its files do not agree."""
     config = read_object(path / "config.json", "config.json of the checkpoint")
     files = find_weights(path, config)
     if files is None:
@@ -122,7 +122,7 @@ def _all_tensors(files: WeightFiles) -> _Tensors:
     for path in files.files:
         file = _open(path)
         for name in file.stored:
-            # Where files repeat a tensor, the index decides which is meant.
+            # The index decides between files that repeat a tensor.
             if files.places.get(name, path.name) != path.name and name in file.stored:
                 continue
             if name in where:
@@ -143,7 +143,7 @@ def _open(path: Path) -> _Tensors:
 
 
 def _has_own_head(config: dict[str, Any], found: _Tensors) -> bool:
-    """Whether a model said to be tied has a head of other values; one of the same values is no second head."""
+    """Whether a model with tied embeddings in its config has a head of other values; an equal copy does not count."""
     if config.get("tie_word_embeddings") is not True or not {_HEAD, _EMBEDDING} <= found.stored.keys():
         return False
     if found.stored[_HEAD].shape != found.stored[_EMBEDDING].shape:
@@ -151,7 +151,7 @@ def _has_own_head(config: dict[str, Any], found: _Tensors) -> bool:
     head, embedding = found.tensor(_HEAD), found.tensor(_EMBEDDING)
     if head.data_ptr() == embedding.data_ptr():
         return False
-    # A few rows at a time: other values show in the first ones.
+    # A few rows at a time: a difference is usually in the first ones.
     starts = range(0, len(head), _ROWS)
     return not all(torch.equal(head[at : at + _ROWS], embedding[at : at + _ROWS]) for at in starts)
 
@@ -180,7 +180,7 @@ def _complete(path: Path, config: dict[str, Any], found: _Tensors) -> Weights:
     check_no_others(stored, {*layout.shapes, _HEAD})
     check_floats(entry for name, entry in stored.items() if entry.dtype not in _DOUBLE and name not in known)
     if arch.tied_embeddings and _EMBEDDING not in stored and _HEAD in stored:
-        # A tied model may have been saved with its head alone.
+        # A tied model may have been saved with its head but without its embedding.
         found, stored[_EMBEDDING] = _with_embedding(found), stored[_HEAD]
     check_tensors(layout.shapes, {name: entry.shape for name, entry in stored.items()})
 
@@ -203,7 +203,7 @@ def _complete(path: Path, config: dict[str, Any], found: _Tensors) -> Weights:
 
 
 def _with_packed(found: _Tensors, packed: WordMatrices) -> _Tensors:
-    """What is stored, with every packed matrix as one weight in the place of its parts."""
+    """Stored tensors in which the parts of every packed matrix are replaced by one weight."""
     parts = {f"{home}.{part}" for home in packed.names.values() for part in WORD_PARTS}
     stored = {name: entry for name, entry in found.stored.items() if name not in parts} | packed.stored
     return _Tensors(stored, lambda name: packed.widened(name) if name in packed.stored else found.tensor(name))
@@ -214,7 +214,7 @@ def _with_embedding(found: _Tensors) -> _Tensors:
 
 
 def _in_shards(entries: list[StoredTensor], most: int) -> list[list[StoredTensor]]:
-    """Tensors in order, as many in a file as fit into `most` bytes, at least one."""
+    """Tensors in order, cut into shards of at most `most` bytes, each with one tensor at least."""
     groups: list[list[StoredTensor]] = [[]]
     room = most
     for entry in entries:

@@ -1,9 +1,9 @@
-"""The name of each weight in other formats, which tensors hold several weights, and the order of rows there.
+"""Tensor names of each format, tensors that hold several weights, and the order of rotated rows.
 
-Hugging Face rotates (x[j], x[j + R/2]), Meta (x[2j], x[2j+1]): per head, row i*(R/2) + j of its turned part there is
-row 2j + i here (i = 0, 1). That is so for wq and wk, their biases, and the norms of heads. GGUF keeps Meta's order
-for the architecture `llama`, whose rows llama.cpp's converter permutes back, and Hugging Face's for all others.
-E head dim, R its turned part, the first; D model dim.
+Hugging Face rotates (x[j], x[j + R/2]), Meta (x[2j], x[2j+1]): per head, row i*(R/2) + j of the rotated part in
+Hugging Face's order is row 2j + i in Meta's (i = 0, 1). This applies to wq and wk, their biases, and the norms of
+heads. GGUF has Meta's order for the architecture `llama`, whose rows llama.cpp's converter permutes back, and Hugging
+Face's for all others. E head dim; R its rotated part, at the beginning; D model dim.
 """
 
 from collections.abc import Mapping
@@ -22,10 +22,10 @@ NONE_FUSED: Mapping[str, tuple[str, ...]] = MappingProxyType({})
 
 
 class Layout(NamedTuple):
-    """A format's names of modules, at the top and in a layer of its `stack`.
+    """A format's module names, at the top level and in a layer of its `stack`.
 
-    `fused` are its modules that hold several of ours, one after another, where a model is fused on disk. Rows lie
-    `in_halves` or in Meta's pairs.
+    `fused` are modules that hold several weights concatenated, where a model is stored fused. Rotated rows are stored
+    `in_halves` or as adjacent pairs.
     """
 
     top: dict[str, str]
@@ -36,11 +36,11 @@ class Layout(NamedTuple):
 
     @property
     def gate_up(self) -> dict[str, tuple[str, ...]]:
-        """Of the fused modules the one of the feed-forward."""
+        """The fused module of the feed-forward (gate and up)."""
         return {theirs: members for theirs, members in self.fused.items() if members == _GATE_UP}
 
     def name(self, ours: str, fused: Mapping[str, tuple[str, ...]] = NONE_FUSED) -> str:
-        """The name of the tensor in which a weight or bias lies: one of `fused` modules, or its own."""
+        """The name of the tensor that holds a weight or bias: one of the `fused` modules, or its own."""
         module, _, leaf = ours.rpartition(".")
         if not module.startswith("layers."):
             return f"{self.top[module]}.{leaf}"
@@ -110,7 +110,7 @@ def gguf_name(name: str) -> str:
 
 
 def is_rotated(name: str) -> bool:
-    """Whether the rows of a weight are rotated in pairs, so that their order depends on the format."""
+    """Whether RoPE rotates the rows of a weight, so that their order depends on the format."""
     return name.endswith(_ROTATED)
 
 
@@ -135,7 +135,7 @@ def halves_to_pairs(rows: Tensor, arch: LlamaArch) -> Tensor:
 
 
 def _regrouped(rows: Tensor, arch: LlamaArch, groups: tuple[int, int]) -> Tensor:
-    """The turned rows of each head taken as `groups` and transposed; the rest of each head as it is."""
+    """The rotated rows of each head viewed as `groups` and transposed; the other rows unchanged."""
     heads = rows.view(-1, arch.head_dim, *rows.shape[1:])
     turned, rest = heads[:, : arch.rotary_dim], heads[:, arch.rotary_dim :]
     swapped = turned.reshape(-1, *groups, *rows.shape[1:]).transpose(1, 2).flatten(1, 2)

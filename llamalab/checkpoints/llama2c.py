@@ -1,6 +1,6 @@
 """llama2.c checkpoints, read and written: fp32 weights, or int8 in groups.
 
-The bytes of a file are in llama2c_layout. Nothing is built before its header and its size agree.
+llama2c_layout describes the bytes of a file. No tensor is made before header and size of the file agree.
 """
 
 import mmap
@@ -51,7 +51,7 @@ def recognises(path: Path) -> bool:
 
 
 def survey(path: Path) -> Survey:
-    """What the header says. Raises InputError where header and size disagree, before anything is allocated."""
+    """Architecture and tensors from the header. Raises InputError where header and size disagree, before allocation."""
     data = map_file(path, "checkpoint")
     header = read_llama2c_header(data)
     check_group_sizes(header)
@@ -80,13 +80,13 @@ def survey(path: Path) -> Survey:
 def write_llama2c(path: str | os.PathLike[str], model: Transformer, *, version: int = 0) -> None:
     """Write a model as fp32 in version 0, which llama2.c's run reads, or version 1.
 
-    Raises InputError for another version, or what the format cannot say of an architecture.
+    Raises InputError for another version, or for an architecture that the format cannot express.
     """
     write_weights(path, weights_of(model), version=version)
 
 
 def write_weights(path: str | os.PathLike[str], weights: Weights, *, version: int = 0) -> None:
-    """As write_llama2c, from any weights: one is in memory at a time."""
+    """write_llama2c for any source of weights, one in memory at a time."""
     arch = weights.arch
     if version not in (0, 1):
         raise InputError(f"the version of a llama2.c file to write must be 0 or 1; got {version}")
@@ -108,7 +108,7 @@ def write_weights(path: str | os.PathLike[str], weights: Weights, *, version: in
 
 
 def _rope_tables(arch: LlamaArch) -> torch.Tensor:
-    """cos, then sin, of every position and pair."""
+    """cos, then sin, of every position and pair, as v0 stores them."""
     turn_TP = rotations(0, arch.max_positions, arch, torch.device("cpu"))
     return torch.stack((turn_TP.real, turn_TP.imag))
 

@@ -1,14 +1,14 @@
 """The bytes of a llama2.c file: versions 0 (legacy), 1, and 2 (int8 groups).
 
 v0: 7 int32 (dim, ffn_dim, n_layers, n_heads, n_kv_heads, vocab_size, max_positions; a negative
-vocab_size says that the output matrix is not the embedding), then fp32 weights, each kind for all
+vocab_size means that the output matrix is not the embedding), then fp32 weights, each kind for all
 layers, with two unused RoPE tables after the last norm. v1: 256 bytes of header behind the magic
 "24ka", then fp32 weights in another order, without tables. v2: v1's header with a group size, fp32
 norms, then each matrix as int8 values followed by one fp32 scale per group.
 Everything is little-endian. Source: karpathy/llama2.c 350e04f, export.py:75-262, run.c:111-160,
 runq.c:182-239. The files hold neither norm_eps (1e-5) nor rope_theta (10,000).
 
-The size of the file follows from its header to the byte.
+The header determines the size of the file exactly.
 """
 
 import mmap
@@ -23,13 +23,13 @@ from llamalab.analytic.params import weights as weights_in
 from llamalab.arch import LlamaArch
 from llamalab.errors import FormatError
 
-NORM_EPS, ROPE_THETA = 1e-5, 10_000.0  # of every file: the format has no place for others
+NORM_EPS, ROPE_THETA = 1e-5, 10_000.0  # of every file: the format stores neither
 LLAMA2C_MAGIC = struct.pack("<I", 0x616B3432)
 SIZES = struct.Struct("<7i")
 PADDED_HEADER_BYTES = 256  # of v1 and v2
-FLAGS = struct.Struct("<Bi")  # tied, group_size: behind magic, version and sizes, without alignment
+FLAGS = struct.Struct("<Bi")  # tied, group_size: after magic, version and sizes, without alignment
 FLAGS_OFFSET = 8 + SIZES.size
-# Where the two RoPE tables lie in v0, which every reader skips and every writer must fill.
+# The place of the two RoPE tables in v0, which readers skip and writers must fill.
 ROPE_TABLES = "rope"
 _NORMS = ("attention_norm", "ffn_norm", "norm")
 _ATTENTION = ("attention.wq", "attention.wk", "attention.wv", "attention.wo")
@@ -42,7 +42,7 @@ _ORDERS = {
 
 
 class Llama2cHeader(NamedTuple):
-    """What the first bytes say; `group_size` is 0 where weights are fp32."""
+    """The fields of a header; `group_size` is 0 where weights are fp32."""
 
     version: int
     arch: LlamaArch
@@ -50,7 +50,7 @@ class Llama2cHeader(NamedTuple):
 
 
 class Slot(NamedTuple):
-    """One tensor's place: `offset` in bytes; `group_size` 0 means fp32, else int8 and then scales."""
+    """The place of one tensor: `offset` in bytes; `group_size` 0 means fp32, else int8 values followed by scales."""
 
     name: str
     shape: tuple[int, ...]
@@ -59,12 +59,12 @@ class Slot(NamedTuple):
 
     @property
     def elements(self) -> int:
-        """How many weights lie here."""
+        """Number of weights."""
         return prod(self.shape)
 
     @property
     def nbytes(self) -> int:
-        """Bytes taken: 4 per weight, or 1 per weight and 4 per group."""
+        """Size in bytes: 4 per weight, or 1 per weight and 4 per group."""
         if self.group_size:
             return self.elements + 4 * (self.elements // self.group_size)
         return 4 * self.elements
@@ -103,7 +103,7 @@ def slots(header: Llama2cHeader) -> Iterator[Slot]:
     tables = Weight(ROPE_TABLES, (2, arch.max_positions, arch.head_dim // 2), 1)
     by_kind = {_kind(weight.name): weight for weight in (*weights_in(arch), tables)}
     offset = PADDED_HEADER_BYTES if header.version else SIZES.size
-    # A tied model has no "output" weight, nor has its file.
+    # A tied model has no "output" weight, and neither has its file.
     for kind in filter(by_kind.__contains__, _ORDERS[header.version]):
         weight, group_size = by_kind[kind], 0 if kind in _NORMS else header.group_size
         for layer in range(weight.count):
@@ -165,6 +165,6 @@ def check_group_sizes(header: Llama2cHeader) -> None:
 
 
 def _kind(name: str) -> str:
-    """`layers.3.attention.wq.weight` and `layers.*.attention.wq.weight` to `attention.wq`."""
+    """The kind of a weight: `layers.3.attention.wq.weight` and `layers.*.attention.wq.weight` give `attention.wq`."""
     kind = name.removesuffix(".weight")
     return kind.split(".", 2)[2] if kind.startswith("layers.") else kind

@@ -1,9 +1,9 @@
 """LoRA adapters in PEFT's layout, merged: W + s B A for each matrix they target, s = alpha / r of that matrix.
 
-A folder of adapter_config.json and adapter_model.safetensors (or .bin); what its settings mean says lora_config, what
-its tensors are lora_names. Beside pairs there may be whole weights (modules_to_save, a resized vocabulary), rows of the
-embedding (trainable_token_indices) and DoRA's magnitudes m: m (W + s B A) / |W + s B A|, the norm along the inputs.
-Rows of q_proj and k_proj are in halves (see layout). O outputs, I inputs, R rank, V vocabulary, D model dim.
+A folder of adapter_config.json and adapter_model.safetensors (or .bin); lora_config reads the settings, lora_names the
+tensor names. Beside pairs there may be whole weights (modules_to_save, a resized vocabulary), rows of the embedding
+(trainable_token_indices) and DoRA's magnitudes m: m (W + s B A) / |W + s B A|, the norm along the inputs.
+Rows of q_proj and k_proj are stored as halves (see layout). O outputs, I inputs, R rank, V vocabulary, D model dim.
 Source: Hu et al. 2021, arXiv 2106.09685; Liu et al. 2024 (DoRA), arXiv 2402.09353; huggingface/peft 0.21, tuners/lora.
 """
 
@@ -33,7 +33,7 @@ _PER_TOKEN = (_EMBEDDING, _HEAD)
 
 
 class Adapter(NamedTuple):
-    """The changes by Meta's name of the weight; `keeps_tie` where a tied head follows the embedding's."""
+    """The changes, by Meta's name of the weight; `keeps_tie` where a tied head changes with the embedding."""
 
     changes: dict[str, WeightChange]
     keeps_tie: bool
@@ -45,7 +45,7 @@ def recognises(path: Path) -> bool:
 
 
 def survey(path: Path) -> Survey:
-    """What an adapter holds; it completes to no model."""
+    """Settings and tensors of an adapter; it cannot be completed to a model."""
     read_object(path / CONFIG, "adapter's config")
     stored, _ = _tensors(path)
 
@@ -56,9 +56,9 @@ def survey(path: Path) -> Survey:
 
 
 def read_adapter(path: str | os.PathLike[str], arch: LlamaArch) -> Adapter:
-    """The adapter in a folder, checked against the architecture it is for, its vocabulary aside.
+    """The adapter in a folder, checked against its base architecture except for the vocabulary.
 
-    Raises MissingError where there is none, FormatError where it is unsound or not for this architecture.
+    Raises MissingError where there is none, FormatError where it is unsound or for another architecture.
     """
     folder = Path(path)
     if not folder.is_dir():
@@ -164,7 +164,7 @@ def _pair(module: str, name: str, parts: dict[str, Tensor], settings: Settings) 
     if "embedding_down" in parts or "embedding_up" in parts:
         if down is not None or up is not None or name != _EMBEDDING:
             raise FormatError(f"{module} must have a pair of its own kind; it has lora_embedding_A or B")
-        # PEFT keeps an embedding's pair turned: A (R, V), B (D, R).
+        # PEFT stores the pair of an embedding transposed: A (R, V), B (D, R).
         down, up = parts.get("embedding_up"), parts.get("embedding_down")
         down, up = (None if half is None else half.t() for half in (down, up))
     if down is None and up is None:
@@ -188,7 +188,7 @@ def _rows(module: str, values: Tensor | None, settings: Settings) -> tuple[Tenso
 
 
 def _fitted(adapter: Adapter, arch: LlamaArch) -> tuple[LlamaArch, dict[str, WeightChange]]:
-    """The architecture that the changes make, and the changes with what a tied head takes from the embedding."""
+    """The architecture with the changes applied, and the changes with those that a tied head shares."""
     changes = dict(adapter.changes)
     if arch.tied_embeddings:
         arch, changes = _untied(changes, arch, keeps_tie=adapter.keeps_tie)
@@ -210,10 +210,10 @@ def _fitted(adapter: Adapter, arch: LlamaArch) -> tuple[LlamaArch, dict[str, Wei
 def _untied(
     changes: dict[str, WeightChange], arch: LlamaArch, *, keeps_tie: bool
 ) -> tuple[LlamaArch, dict[str, WeightChange]]:
-    """A tied model stays one where both its ends change alike; else the head becomes a weight of its own.
+    """A tied model stays tied where embedding and head change alike; otherwise the head becomes a weight of its own.
 
-    What takes the place of the shared weight does so at both ends, and so do the embedding's rows; pairs and modules
-    trained beside the original are of one end alone, unless PEFT was told to keep them tied.
+    A replacement of the shared weight, and new rows of the embedding, apply to both; pairs and modules trained as
+    copies apply to one of them, unless the adapter's config says that PEFT kept them tied.
     """
     first, last = changes.pop(_EMBEDDING, NOTHING), changes.pop(_HEAD, NOTHING)
     base = first.base if first.base is not None else last.base

@@ -1,4 +1,4 @@
-"""What an adapter does to one weight, and the weight that it makes: W + s B A, DoRA's magnitude, rows replaced.
+"""The change of one weight by an adapter: W + s B A, DoRA's magnitude, replaced rows.
 
 O outputs, I inputs, R rank, V vocabulary, D model dim.
 """
@@ -13,9 +13,9 @@ from llamalab.errors import FormatError
 
 
 class WeightChange(NamedTuple):
-    """What an adapter does to one weight, its rows in the model's order. Without anything in it, nothing.
+    """The change of one weight, rows in the model's order; a change with all fields empty leaves the weight as it is.
 
-    `base` takes the place of the stored weight; `saved` stands beside it and is used alone.
+    `base` replaces the stored weight; `saved` is a full copy that is used instead of it.
     """
 
     base: Tensor | None = None
@@ -23,7 +23,7 @@ class WeightChange(NamedTuple):
     pair: tuple[Tensor, Tensor] | None = None  # down_RI, up_OR; of an embedding (R, D) and (V, R)
     scale: float = 1.0
     magnitude: Tensor | None = None  # (O, 1), of an embedding (1, D)
-    rows: tuple[Tensor, Tensor] | None = None  # token ids, and the rows that take the place of theirs
+    rows: tuple[Tensor, Tensor] | None = None  # token ids, and the rows that replace theirs
 
 
 NOTHING = WeightChange()
@@ -39,13 +39,13 @@ def applied(weight: Tensor, change: WeightChange) -> Tensor:
         weight = weight + (up_OR @ down_RI) * change.scale
     if change.magnitude is not None:
         magnitude = change.magnitude.to(weight.device, torch.float32)
-        # Of one magnitude each output has its own; of an embedding each of the D elements.
+        # A linear layer has one magnitude an output; an embedding has one for each of D elements.
         weight = weight * (magnitude / torch.linalg.vector_norm(weight, dim=magnitude.shape.index(1), keepdim=True))
     return weight
 
 
 def wholes(change: WeightChange) -> list[Tensor]:
-    """The tensors that take the place of a whole weight."""
+    """The tensors that replace a whole weight."""
     return [whole for whole in (change.base, change.saved) if whole is not None]
 
 

@@ -1,8 +1,8 @@
-"""The settings of a LoRA adapter: what each adapted module is scaled by, and what would make a merge wrong.
+"""The settings of a LoRA adapter: the scale of each adapted module, and settings that rule out a merge.
 
-A setting is used, or without effect on a merged Llama, or refused unless it stands at its default; one that is not
-known here must be empty, as every default of PEFT's switches is. Initialisations that subtract from the base
-(PiSSA, OLoRA, CorDA, LoftQ, LoRA-GA, KaSA) leave pairs that belong to another base than the one that is merged into.
+A setting is used, or has no effect on a merged Llama, or is refused unless it has its default; an unknown one must be
+empty, as the defaults of PEFT's switches are. Initialisations that subtract from the base (PiSSA, OLoRA, CorDA,
+LoftQ, LoRA-GA, KaSA) give pairs that are valid only for the modified base, and are refused.
 Source: huggingface/peft 0.21, tuners/lora/config.py and utils/other.py, `get_pattern_key`.
 """
 
@@ -34,7 +34,7 @@ _USED = frozenset(
         "ensure_weight_tying",
     )
 )
-# Of training, of where things come from, or of choices that the tensors in the file show.
+# Settings of training, of sources, or of choices that the stored tensors show.
 _NO_EFFECT = frozenset(
     (
         "task_type",
@@ -60,13 +60,13 @@ _NO_EFFECT = frozenset(
     )
 )
 _SAFE_STARTS = (None, True, False, "gaussian", "eva", "orthogonal", "mica")
-# Plain names, and the few signs that people use in them; nothing that could take a matcher for ever.
+# Names and a few common regular-expression signs; nothing that backtracks without bound.
 _PATTERN = re.compile(r"(?:\w|\\?\.|\\d\+?|\[[\w-]+\]\+?|\.[*+]|[\^$|]|\(\??:?|\))*")
 _MOST_REPEATS = 3
 
 
 class Settings(NamedTuple):
-    """What is used of adapter_config.json; patterns are of modules as Hugging Face names them."""
+    """The settings of adapter_config.json that are used; patterns are of modules as Hugging Face names them."""
 
     rank: int
     alpha: float
@@ -83,7 +83,7 @@ class Settings(NamedTuple):
         return self.ranks.get(_matching(tuple(self.ranks), module), self.rank)
 
     def scale_of(self, module: str) -> float:
-        """What the product of a module's pair is multiplied by: alpha / r, with rsLoRA alpha / sqrt(r)."""
+        """The factor on a module's product B A: alpha / r, with rsLoRA alpha / sqrt(r)."""
         alpha, rank = self.alphas.get(_matching(tuple(self.alphas), module), self.alpha), self.rank_of(module)
         return alpha / (sqrt(rank) if self.uses_root else rank)
 
@@ -95,7 +95,7 @@ class Settings(NamedTuple):
         )
 
     def is_saved(self, name: str) -> bool:
-        """Whether a weight is of a module that was trained in full beside its original."""
+        """Whether a weight belongs to a module of modules_to_save."""
         parts = name.split(".")
         return any(
             ".".join(parts[start:]).startswith(f"{module}.")
@@ -184,7 +184,7 @@ def _texts(config: dict[str, Any], key: str) -> list[str]:
 
 
 def _token_ids(value: Any) -> dict[str, tuple[int, ...]]:
-    """The ids by the module they are of; a list alone is of the input embedding."""
+    """The trained token ids by module; a plain list is of the input embedding."""
     if value is None:
         return {}
     by_module = value if isinstance(value, dict) else {_EMBEDDING: value}

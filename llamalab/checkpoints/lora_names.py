@@ -1,4 +1,4 @@
-"""What each tensor in an adapter's file is: a half of a pair, a magnitude, a whole weight, rows of an embedding.
+"""The kind of each tensor in an adapter's file: half of a pair, magnitude, whole weight, rows of an embedding.
 
 PEFT writes base_model.model. before the name of a module and, in files that were not saved by save_pretrained, the
 adapter's own name (.default.) after what belongs to it. Source: huggingface/peft 0.21, utils/save_and_load.py.
@@ -11,7 +11,7 @@ from llamalab.checkpoints.tensor_names import WRAPPERS
 from llamalab.errors import FormatError
 
 _PREFIX = ["base_model", "model"]
-# The part of a module that a marker in a name stands for.
+# The part of a module that each marker in a tensor name means.
 _MARKS = {
     "lora_A": "down",
     "lora_B": "up",
@@ -29,7 +29,7 @@ _NO_ADAPTER = ("weight", "bias")
 
 
 class Tensor(NamedTuple):
-    """A tensor of a file: the weight it is for as Hugging Face names it, its `part`, and its name in the file."""
+    """A tensor of a file: its weight as Hugging Face names it, its `part`, and its name in the file."""
 
     weight: str
     part: str
@@ -54,7 +54,7 @@ def sorted_names(names: Iterable[str], known: frozenset[str]) -> list[Tensor]:
 
 
 def _sorted_out(name: str, known: frozenset[str]) -> tuple[Tensor, str]:
-    """A tensor and the name of the adapter in its name, if there is one."""
+    """A tensor, and the adapter's name where its key contains one."""
     parts = [part for part in name.split(".") if part not in WRAPPERS - {"base_layer"} and part != "token_adapter"]
     parts = parts[2:] if parts[:2] == _PREFIX else parts
     at = next((place for place, part in enumerate(parts) if part in _MARKS), None)
@@ -72,6 +72,6 @@ def _sorted_out(name: str, known: frozenset[str]) -> tuple[Tensor, str]:
 
 
 def _known(parts: list[str], known: frozenset[str]) -> str:
-    """A name, with the model. that an adapter of the inner model alone lacks."""
+    """A name completed by the prefix model., which adapters of the inner model lack."""
     name = ".".join(parts)
     return f"model.{name}" if name not in known and f"model.{name}" in known else name

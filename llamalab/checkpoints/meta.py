@@ -48,7 +48,7 @@ def recognises(path: Path) -> bool:
 
 
 def survey(path: Path) -> Survey:
-    """What the shards hold. Raises FormatError where one is missing or unsound."""
+    """Architecture and tensors of the shards. Raises FormatError where one is missing or unsound."""
     files = _shard_files(path)
     numbers = [int(found[1]) if (found := _SHARD.fullmatch(file.name)) else 0 for file in files]
     if numbers != list(range(len(files))) or len(files) > MAX_SHARDS:
@@ -102,8 +102,8 @@ def check_shards(arch: LlamaArch, shards: int) -> None:
 def params_json(arch: LlamaArch) -> dict[str, Any]:
     """Meta's params.json of an architecture.
 
-    It has no place for max_positions, which Meta sets at run time, nor for tied embeddings; what other files fuse is
-    apart here. Raises InputError for what else it cannot say.
+    Maximum positions, which Meta sets at run time, and tied embeddings have no key; fused tensors are written apart.
+    Raises InputError for other properties that it cannot express.
 
     >>> from llamalab.presets import PRESETS
     >>> params_json(PRESETS["70b"].arch)["multiple_of"], params_json(PRESETS["70b"].arch)["ffn_dim_multiplier"]
@@ -127,7 +127,7 @@ def params_json(arch: LlamaArch) -> dict[str, Any]:
     unsaid = {name: getattr(arch, name) for name in ("max_positions", "tied_embeddings", *ON_DISK)}
     try:
         said = from_meta_params(data).replace(**unsaid)
-    except InputError:  # what these words describe is no model: a head size of its own has no word
+    except InputError:  # this combination is no model: a custom head size has no key
         said = None
     if said != arch:
         what = ", ".join(arch.beyond_llama_2)
@@ -136,7 +136,7 @@ def params_json(arch: LlamaArch) -> dict[str, Any]:
 
 
 def _ffn_rule(dim: int, ffn_dim: int) -> tuple[int, float | None]:
-    """A multiple_of and ffn_dim_multiplier that give this width: Meta's own, or the width as its own multiple."""
+    """A multiple_of and ffn_dim_multiplier that give this width: Meta's own, else the width as multiple_of."""
     narrow = min(1.0, ffn_dim / max(1, int(8 * dim / 3)))
     candidates: tuple[tuple[int, float | None], ...] = (
         (256, None),
@@ -183,7 +183,7 @@ def _complete(path: Path, shards: list[dict[str, Tensor]], stored: tuple[StoredT
     arch = read_arch(str(path / "params.json"))
     params = read_object(path / "params.json", "params.json of the checkpoint")
     if params.get("vocab_size", -1) == -1 and "tok_embeddings.weight" in merged:
-        # The tokenizer's vocabulary, which Meta's code asks for: the embedding has as many rows.
+        # Meta's code requires a tokenizer with as many pieces as the embedding has rows.
         arch = arch.replace(vocab_size=merged["tok_embeddings.weight"][0])
     check_no_others(merged, {*model_shapes(arch), IGNORED})
     _check_count(merged, arch, len(shards))
@@ -202,14 +202,14 @@ def _complete(path: Path, shards: list[dict[str, Tensor]], stored: tuple[StoredT
 
 
 def _check_count(merged: dict[str, tuple[int, ...]], arch: LlamaArch, count: int) -> None:
-    """Each shard has as many columns of the embedding: too few together are of a model with more shards."""
+    """Check the columns of the embedding: too few in all mean that shards are missing."""
     columns = merged.get("tok_embeddings.weight", (0, 0))[-1]
     if merged.get("norm.weight") == (arch.dim,) and 0 < columns < arch.dim and arch.dim * count % columns == 0:
         raise FormatError(f"a checkpoint must have all its {arch.dim * count // columns} shards; it has {count}")
 
 
 def _part_of_shards(parts: list[Tensor], axis: int | None, rank: int, ranks: int) -> Tensor | None:
-    """What one of `ranks` ranks holds: of its shards, or of the one that it shares; None where neither count divides.
+    """The weights of one of `ranks` ranks: whole shards, or a part of one; None where neither count divides the other.
 
     Parts of one shard are views of it: nothing else of the file is read.
     """
@@ -224,7 +224,7 @@ def _part_of_shards(parts: list[Tensor], axis: int | None, rank: int, ranks: int
 
 
 def _joined(parts: list[Tensor], axis: int, dtype: torch.dtype, device: torch.device | None) -> Tensor:
-    """The parts side by side, each copied straight to its place and its pages given back."""
+    """The parts concatenated, each copied to its place and its file pages then dropped."""
     shape = list(parts[0].shape)
     shape[axis] *= len(parts)
     whole = torch.empty(shape, dtype=dtype, device=device)

@@ -1,4 +1,4 @@
-"""What lies where a checkpoint should: pointers, old pickles, web pages, other files."""
+"""A description of files that are not checkpoints: Git LFS pointers, old pickles, web pages, other files."""
 
 from pathlib import Path
 
@@ -12,7 +12,7 @@ _BEFORE_GGUF = (b"lmgg", b"fmgg", b"tjgg", b"algg")  # ggml, ggmf, ggjt and ggla
 
 
 def nature(path: Path) -> str:
-    """What lies at a path where no format is recognised, for the end of a sentence."""
+    """The description of a path where no format is recognised, for the end of an error message."""
     if (cause := wrong_file(path)) is not None:
         return cause
     if path.is_dir():
@@ -28,7 +28,7 @@ def nature(path: Path) -> str:
 
 
 def wrong_file(path: Path) -> str | None:
-    """What a file, or one of a folder's, is that only looks like one of weights; None where none does."""
+    """The description of a file, or of one in a folder, with the name but not the content of weights; None if sound."""
     if path.is_file():
         return _cause(_head(path))
     for file in sorted(path.iterdir()) if path.is_dir() else ():
@@ -46,7 +46,7 @@ def _seen(path: Path) -> str:
 
 
 def _cause(head: bytes) -> str | None:
-    """What a file is that only looks like one of weights."""
+    """The description of a file with the name but not the content of weights."""
     if head.startswith(POINTER):
         return IS_POINTER
     if head[:1] == b"\x80" and head[1:2] in b"\x02\x03\x04\x05" and not head.startswith(LEGACY):

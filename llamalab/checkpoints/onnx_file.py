@@ -15,24 +15,25 @@ from typing import Any
 
 import torch
 
-from llamalab.errors import FormatError, MissingError
+from llamalab.errors import FormatError
+from llamalab.extras import missing
 from llamalab.files.outputs import check_new, new_outputs
 from llamalab.model import Transformer
 
-# Of the largest logit. Above what rounding in fp32 does to sums over a model's depth and width; a wrong graph
-# is off by the logits' own size.
+# Relative to the largest logit. It exceeds the rounding of fp32 sums over a model's depth and width; a wrong graph
+# differs by as much as the logits themselves.
 LOGIT_TOLERANCE = 1e-3
 _SHAPES = ((1, 1), (2, 7))  # checked: one token, and a ragged batch of more than was exported
 
 
 def write_onnx(path: str | os.PathLike[str], model: Transformer) -> float:
-    """Write a graph that gives the model's logits; how far its logits are from them at most, over the largest of them.
+    """Write a graph of the model; gives its largest difference in logits, relative to the largest logit.
 
     Raises InputError where a file is in the way, MissingError where onnxscript or onnxruntime is absent, and
     FormatError where logits differ; then there is no new file.
     """
     target = Path(path)
-    files = [target.with_name(f"{target.name}.data"), target]  # the graph last: before it nobody reads the weights
+    files = [target.with_name(f"{target.name}.data"), target]  # the graph last: readers open it before the weights
     check_new(files)
     with new_outputs(files) as place:
         aside = place / target.name
@@ -51,7 +52,7 @@ def write_onnx(path: str | os.PathLike[str], model: Transformer) -> float:
 def largest_difference(path: Path, model: Transformer) -> float:
     """The largest difference between the logits of a graph in onnxruntime and those of a model, over the largest logit.
 
-    NaN where either has a logit that is no number; 0 where all of both are 0.
+    NaN where either has a logit that is NaN; 0 where all logits of both are 0.
 
     Raises MissingError where onnxruntime is absent.
     """
@@ -83,8 +84,8 @@ def _exported(model: Transformer) -> Any:
         input_names=["tokens"],
         output_names=["logits"],
     )
-    assert program is not None  # it is where dynamo=True
-    # The exporter notes for each operation which lines of which files on this machine it came from.
+    assert program is not None  # installed by dynamo=True
+    # The exporter stores source paths of this machine with each operation; they are removed.
     for node in program.model.graph.all_nodes():
         node.metadata_props.clear()
     return program
@@ -103,14 +104,12 @@ def _needs(package: str) -> Any:
     try:
         return import_module(package)
     except ModuleNotFoundError:
-        raise MissingError(
-            f"ONNX needs the Python package {package}; it is not installed; pip install onnxscript onnxruntime"
-        ) from None
+        raise missing(package, "ONNX") from None
 
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Without the exporter's remarks on packages that have nothing to do with this model."""
+    """Silences the exporter's warnings about packages that this model does not use."""
     logger = logging.getLogger("torch.onnx")
     level = logger.level
     logger.setLevel(logging.ERROR)

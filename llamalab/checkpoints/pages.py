@@ -1,8 +1,8 @@
-"""Loading without a file and its copy both in memory: pages that were read are given back at once.
+"""Memory of a load without file and copy together: pages of mapped files are dropped once they are read.
 
-A mapped tensor that was cast, permuted or moved leaves its pages behind in this process. They are dropped
-with madvise(MADV_DONTNEED), after which the file would be read again; what the operating system caches is
-its own affair. Linux only: elsewhere the pages stay until the file is closed.
+A mapped tensor that was cast, permuted or moved leaves its pages resident in this process. They are dropped with
+madvise(MADV_DONTNEED), after which the file would be read again; the page cache of the operating system is not
+affected. Linux only: elsewhere pages stay until the file is closed.
 """
 
 import ctypes
@@ -21,10 +21,9 @@ def settled(
     device: torch.device | None,
     arrange: Callable[[Tensor], Tensor] | None = None,
 ) -> Tensor:
-    """A mapped tensor where and how it is wanted: itself where that is possible, else a copy.
+    """A mapped tensor in a given dtype and on a given device: itself where that needs no copy, else a copy.
 
-    `mapped` must lie in a private mapping of a file that nobody has written to: its pages are dropped
-    once they are copied.
+    `mapped` must be part of a private mapping of a file, unwritten: its pages are dropped after the copy.
     """
     dense = readable(mapped)
     made = dense if arrange is None else arrange(dense)
@@ -35,16 +34,16 @@ def settled(
 
 
 def readable(mapped: Tensor) -> Tensor:
-    """A tensor in the order of its rows and where a processor may read its values: itself, or a copy."""
+    """A tensor that is contiguous and aligned: itself, or a copy."""
     dense = mapped.contiguous()
     return dense.clone() if dense.data_ptr() % dense.element_size() else dense
 
 
 def drop_pages(mapped: Tensor) -> None:
-    """Give back the whole pages that a mapped, unwritten tensor covers, if its values lie side by side."""
+    """Drop the whole pages of a mapped, unwritten tensor, if it is contiguous."""
     if sys.platform != "linux" or not mapped.is_contiguous():
         return
-    # Inwards: the first and the last page may hold a neighbour that is in use.
+    # Rounded inwards: the first and last page may be shared with another tensor.
     start = -(-mapped.data_ptr() // mmap.PAGESIZE) * mmap.PAGESIZE
     end = (mapped.data_ptr() + mapped.nbytes) // mmap.PAGESIZE * mmap.PAGESIZE
     if end > start:

@@ -1,4 +1,4 @@
-"""Quantised layers straight from a checkpoint, one by one, so that no wide copy of the model is ever held."""
+"""Quantised layers from a checkpoint, one by one, so that the model is never whole in a wide dtype."""
 
 import torch
 
@@ -11,9 +11,9 @@ from llamalab.units import DTYPES, group_in_row
 def quantised_weights(
     weights: Weights, storage: str, dtype: torch.dtype, device: torch.device
 ) -> dict[str, QuantisedLinear]:
-    """The layers whose matrices the storage takes, by name; biases are not in them yet.
+    """The layers whose matrices are quantised by the storage, by name; their biases are set later.
 
-    Codes of a file that are of the storage's bits are taken as they are, whatever their groups.
+    Codes in the file that have the storage's bits are used unchanged, with their own group size.
     """
     made = {}
     for name, shape in model_shapes(weights.arch).items():
@@ -27,7 +27,7 @@ def quantised_weights(
 
 
 def _stored(weights: Weights, name: str, storage: str) -> Codes | None:
-    """The codes that a file has of a matrix, where they have the storage's bits, and groups if it has any."""
+    """The stored codes of a matrix, where they have the storage's bits, and groups if the storage has groups."""
     codes = weights.codes(name)
     if codes is None or codes.bits != DTYPES[storage].bits or (storage == "int8") != codes.by_row:
         return None

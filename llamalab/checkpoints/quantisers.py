@@ -1,8 +1,8 @@
-"""Weights in the blocks of ggml: by the gguf package for the plain kinds, by llama.cpp's own code for the K kinds.
+"""Quantisation to ggml's blocks: plain kinds by the gguf package, K kinds by llama.cpp's own code.
 
-llama.cpp comes with the package xllamacpp, whose library exports `ggml_quantize_chunk`; it is called as it is,
-without an importance matrix. A matrix whose rows are no whole blocks is written in the next kind that fits, as
-llama.cpp's quantize does. Source: llama.cpp ggml/include/ggml.h, src/llama-quant.cpp.
+The package xllamacpp contains llama.cpp, whose `ggml_quantize_chunk` is called without an importance matrix. A matrix
+whose rows do not divide into blocks is written in the next kind that fits, as llama.cpp's quantize does.
+Source: llama.cpp ggml/include/ggml.h, src/llama-quant.cpp.
 """
 
 import ctypes
@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from llamalab.errors import MissingError
+from llamalab.extras import missing
 
 UNQUANTISED = ("q8_0", "q5_1", "q5_0", "q4_1", "q4_0")
 OF_LLAMA_CPP = ("q6_k", "q5_k", "q4_k")
@@ -23,19 +23,19 @@ def package() -> Any:
     try:
         import gguf
     except ModuleNotFoundError:
-        raise MissingError("a GGUF file needs the Python package gguf; it is not installed; pip install gguf") from None
+        raise missing("gguf", "a GGUF file") from None
     return gguf
 
 
 def check_quantiser(name: str) -> None:
-    """Raise MissingError where what makes a kind is not installed."""
+    """Raise MissingError where the package that makes a kind is not installed."""
     package()
     if name in OF_LLAMA_CPP:
         _llama_cpp()
 
 
 def fitting_kind(name: str, columns: int) -> str:
-    """The kind in which rows of so many values are written where `name` is asked for.
+    """The kind that replaces `name` for rows of this many values.
 
     >>> fitting_kind("q4_k", 512), fitting_kind("q4_k", 352), fitting_kind("q4_k", 40)
     ('Q4_K', 'Q5_0', 'F16')
@@ -48,7 +48,7 @@ def fitting_kind(name: str, columns: int) -> str:
 
 
 def quantised(weight: "np.ndarray[Any, Any]", kind: str) -> "np.ndarray[Any, Any]":
-    """fp32 values, rows of whole blocks, as the bytes of a kind."""
+    """fp32 values, in rows of whole blocks, as the bytes of a kind."""
     gguf = package()
     number = gguf.GGMLQuantizationType[kind]
     if kind.lower() in UNQUANTISED:
@@ -69,10 +69,7 @@ def _llama_cpp() -> Any:
 
         call = ctypes.CDLL(xllamacpp.__file__).ggml_quantize_chunk
     except (ImportError, OSError, AttributeError):
-        raise MissingError(
-            f"{', '.join(OF_LLAMA_CPP)} need llama.cpp's quantiser, from the Python package xllamacpp; it is not "
-            "installed; pip install llamalab[llama-cpp]"
-        ) from None
+        raise missing("xllamacpp", f"each of {', '.join(OF_LLAMA_CPP)}") from None
     call.restype = ctypes.c_size_t
     call.argtypes = [ctypes.c_int, ctypes.c_void_p, ctypes.c_void_p, *[ctypes.c_int64] * 3, ctypes.c_void_p]
     return call

@@ -26,39 +26,39 @@ _ALIGNMENT = 8  # of the data, as the package writes it
 
 
 def is_safetensors(path: Path) -> bool:
-    """Whether a file begins as a safetensors header does: a length and then a brace."""
+    """Whether a file begins like a safetensors header: a length, then a brace."""
     with path.open("rb") as file:
         head = file.read(_LENGTH.size + 1)
     return len(head) > _LENGTH.size and head[_LENGTH.size :] == b"{" and head[6:8] == b"\0\0"
 
 
 def open_safetensors(path: Path) -> tuple[dict[str, StoredTensor], Callable[[str], Tensor]]:
-    """What a file holds, from its header alone, and a way to each tensor where it lies in the file.
+    """Tensors from a file's header, and a function that maps each of them.
 
     Raises FormatError where header and file contradict each other, MissingError where it cannot be read;
     fetching a tensor DoesNotFitError where the system does not map the file.
     """
-    # As numpy's: torch maps the file to be written to, which Linux refuses where it is larger than memory.
+    # Mapped by numpy: torch maps a file writable, which Linux refuses where it is larger than memory.
     header = _opened(path, "np")
     stored = {name: _stored(name, header.get_slice(name)) for name in header.keys()}  # noqa: SIM118, it is no dict
     file = cache(lambda: _opened(path, "pt"))
 
     def tensor(name: str) -> Tensor:
         found: Tensor = file().get_tensor(name)
-        # A header of odd length, or odd tensors before it, leave values where a processor need not read them.
+        # A header of odd length, or odd tensors before, can leave values unaligned.
         return found.clone() if found.data_ptr() % found.element_size() else found
 
     return stored, tensor
 
 
 def write_safetensors(file: BinaryIO, entries: Iterable[StoredTensor], fetch: Callable[[str], Tensor]) -> None:
-    """Write tensors in the order given, each fetched when its turn comes."""
+    """Write tensors in the given order, each fetched when it is written."""
     # Not by the package: it takes pointers to all tensors of a file at once, which for one of 1 GiB cast on the way
     # was 993 MiB of memory; this was the largest tensor.
     entries = list(entries)
     file.write(header_bytes(entries))
     for entry in entries:
-        # On CPU and contiguous; numpy knows no bf16, bytes are bytes.
+        # On the CPU, contiguous and viewed as bytes, since numpy has no bf16.
         file.write(fetch(entry.name).detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().data)
 
 
@@ -79,14 +79,14 @@ def header_bytes(entries: Iterable[StoredTensor]) -> bytes:
 
 
 def stored_tensor(name: str, shape: tuple[int, ...], dtype: torch.dtype) -> StoredTensor:
-    """How a tensor will lie in a file."""
+    """The header entry of a tensor."""
     return StoredTensor(name, shape, FLOAT_NAMES[dtype], prod(shape) * dtype.itemsize)
 
 
 def _opened(path: Path, framework: str) -> Any:
     try:
         return safe_open(path, framework)
-    except SafetensorError as error:  # its text may quote the file
+    except SafetensorError as error:  # the package's message may quote bytes of the file
         raise FormatError(f"{path.name} must be sound safetensors; {str(error)!a}") from None
     except OSError as error:
         raise MissingError(f"the checkpoint must be readable; {path}: {error}") from None

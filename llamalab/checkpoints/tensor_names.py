@@ -1,8 +1,8 @@
-"""The names of a checkpoint's tensors without what training tools put around them.
+"""Tensor names of a checkpoint without the prefixes that training tools add.
 
-DistributedDataParallel, FSDP, fairscale, activation checkpointing and torch.compile wrap modules, and their names come
-along in a state dict; PEFT puts base_model.model before a whole model and base_layer under each matrix it adapts.
-A LlamaModel saved by itself lacks the model. that LlamaForCausalLM has before everything but its head.
+DistributedDataParallel, FSDP, fairscale, activation checkpointing and torch.compile wrap modules and so change the
+names in a state dict; PEFT puts base_model.model before a whole model and base_layer under each matrix it adapts.
+A LlamaModel saved by itself lacks the prefix model. that LlamaForCausalLM has on all but its head.
 """
 
 from collections.abc import Iterable
@@ -17,9 +17,9 @@ _BODY = ("embed_tokens.", "layers.", "norm.")
 
 
 def plain_names(names: Iterable[str]) -> dict[str, str]:
-    """The names as LlamaForCausalLM has them, each with the name it is stored under.
+    """By name in LlamaForCausalLM, the name under which a tensor is stored.
 
-    Raises FormatError where two stored names come to the same.
+    Raises FormatError where two stored names become the same.
 
     >>> plain_names(["module.embed_tokens.weight", "module.norm.weight"])
     {'model.embed_tokens.weight': 'module.embed_tokens.weight', 'model.norm.weight': 'module.norm.weight'}

@@ -1,8 +1,8 @@
-"""A tokenizer and its settings as the files of a Hugging Face folder that transformers reads.
+"""A tokenizer and its settings as the files of a Hugging Face folder, as transformers reads them.
 
-tokenizer.json is written of all but Unigram and normalising models: from a tokenizer.model alone transformers 5.23
-joins pieces in order of their ids, where Llama's scores of several spaces are the lowest, and gives other ids than the
-model was trained with. The model's own file lies beside it, which llama.cpp and Meta's code read.
+tokenizer.json is written for all but Unigram and normalising models: from tokenizer.model alone transformers 5.23
+merges pieces in order of their ids, although Llama's scores of several spaces are the lowest, and gives other ids
+than the model was trained with. The original file is written too, for llama.cpp and Meta's code.
 """
 
 import json
@@ -12,14 +12,13 @@ from typing import Any
 
 from llamalab.checkpoints.gguf_words import merges_of
 from llamalab.errors import InputError
+from llamalab.text import TextSettings, Tokenizer
 from llamalab.text.added import added_token
 from llamalab.text.byte_level import written
 from llamalab.text.descriptions import of_model, over_bytes, with_frame
 from llamalab.text.load import MODEL
 from llamalab.text.sentencepiece_model import SentencePieceModel
-from llamalab.text.settings import TextSettings
 from llamalab.text.tiktoken_file import LLAMA_3_PATTERN, TiktokenTokenizer
-from llamalab.text.tokenizer import Tokenizer
 from llamalab.text.tokenizer_json import JsonTokenizer
 
 
@@ -45,7 +44,7 @@ def _tokenizer_config(tokenizer: Tokenizer) -> dict[str, Any]:
     }
     added = {str(piece.token_id): added_token(piece) for piece in settings.added}
     config: dict[str, Any] = {
-        "tokenizer_class": "PreTrainedTokenizerFast",  # which takes tokenizer.json as it is
+        "tokenizer_class": "PreTrainedTokenizerFast",  # a class that uses tokenizer.json unchanged
         "add_bos_token": settings.add_bos,
         "add_eos_token": settings.add_eos,
         "added_tokens_decoder": {

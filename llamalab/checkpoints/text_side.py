@@ -1,8 +1,8 @@
-"""What goes with the weights into another format: the tokenizer, and what its checkpoint says about text.
+"""The text side of a conversion: the tokenizer, and the text settings of its checkpoint.
 
-Files of a Hugging Face folder are copied as they are, also into a folder of Meta's, whose own code reads the tokenizer
-alone. From a single file the same files are made (text_files). A LoRA adapter that brings a tokenizer brings the one it
-was trained with.
+Files of a Hugging Face folder are copied unchanged, also into a folder of Meta's, whose code reads the tokenizer
+alone. From a single file the same files are made (text_files). A LoRA adapter's own tokenizer replaces that of its
+base.
 """
 
 import shutil
@@ -16,25 +16,24 @@ from llamalab.checkpoints.text_files import ending_ids, write_tokenizer
 from llamalab.errors import FormatError
 from llamalab.files.inputs import read_object
 from llamalab.formats.gguf_header import is_gguf, map_gguf
+from llamalab.text import PieceTokenizer, TextSettings, load_tokenizer
 from llamalab.text.gguf_text import SENTENCEPIECE, Vocabulary
 from llamalab.text.gguf_vocabulary import model_of
 from llamalab.text.hf_settings import FILES
-from llamalab.text.load import MODEL, TOKENIZER_FILES, has_tokenizer, load_tokenizer, load_vocabulary
-from llamalab.text.pieces import PieceTokenizer
-from llamalab.text.settings import TextSettings
+from llamalab.text.load import MODEL, TOKENIZER_FILES, has_tokenizer, load_vocabulary
 from llamalab.text.tokenizer_bin import tokenizer_bin
 
 _COPIED = (*TOKENIZER_FILES, *(name for name in FILES if name != "config.json"))
-_MORE_TEMPLATES = "additional_chat_templates"  # a folder of transformers', one file a purpose
-_OF_THE_MODEL = ("generation_config.json",)  # what an adapter's folder does not replace
+_MORE_TEMPLATES = "additional_chat_templates"  # the files of transformers, one for each purpose
+_OF_THE_MODEL = ("generation_config.json",)  # files that an adapter's folder does not replace
 _NO_MODEL = "; the format has no place for its tokenizer, which is no SentencePiece model"
 _IDS = ("bos_token_id", "eos_token_id", "pad_token_id")
 
 
 class TextSource(NamedTuple):
-    """Where the text side comes from: `place` is a file or folder, None where there is none; `model` the checkpoint.
+    """Source of the text side: `place` is a file or folder, None where there is none; `model` the checkpoint.
 
-    One that `is_named` takes the place of everything that the checkpoint says about text.
+    A source that the user named (`is_named`) overrides all text settings of the checkpoint.
     """
 
     place: Path | None
@@ -43,7 +42,7 @@ class TextSource(NamedTuple):
 
 
 def text_source(source: Path, *, tokenizer: str | None, lora: str | None) -> TextSource:
-    """What was named, else an adapter's own, else what lies in the checkpoint or, for one file, beside it."""
+    """The named source, else the adapter's own, else that in the checkpoint or, for a single file, in its folder."""
     if tokenizer is not None:
         return TextSource(Path(tokenizer), source, is_named=True)
     if lora is not None and has_tokenizer(Path(lora)):
@@ -57,12 +56,12 @@ def text_source(source: Path, *, tokenizer: str | None, lora: str | None) -> Tex
     if is_gguf(source):
         has_pieces = "tokenizer.ggml.tokens" in map_gguf(source)[1].settings
         return TextSource(source if has_pieces else None, source)
-    beside = source.parent / "tokenizer.bin"  # of what lies beside a llama2.c file this alone is sure to be its own
+    beside = source.parent / "tokenizer.bin"  # in the folder of a llama2.c file only this one surely belongs to it
     return TextSource(beside if beside.is_file() else None, source)
 
 
 def config_ids(text: TextSource) -> dict[str, Any]:
-    """The special ids for config.json: a Hugging Face checkpoint's own, else those of the tokenizer."""
+    """The special ids for config.json: those of a Hugging Face checkpoint, else those of the tokenizer."""
     config = text.model / "config.json"
     if config.is_file() and not text.is_named:
         own = read_object(config, "config.json of the checkpoint")
@@ -71,7 +70,7 @@ def config_ids(text: TextSource) -> dict[str, Any]:
 
 
 def place_text(text: TextSource, folder: Path) -> None:
-    """Put the text side into a folder of Hugging Face's or Meta's. Raises MissingError for a file that is not there."""
+    """Write the text side into a folder of Hugging Face's or Meta's. Raises MissingError for a missing file."""
     if text.model.is_dir() and not text.is_named:
         _copy(text.model, folder, _COPIED if text.place in (None, text.model) else _OF_THE_MODEL)
     if text.place is None or (text.place == text.model and text.model.is_dir()):
@@ -83,7 +82,7 @@ def place_text(text: TextSource, folder: Path) -> None:
 
 
 def place_model(text: TextSource, folder: Path) -> str:
-    """Add the tokenizer.model that Meta's code reads, where pieces are in tokenizer.json alone; what has no place."""
+    """Write the tokenizer.model that Meta's code reads, from tokenizer.json if needed; gives the settings it lacks."""
     if text.place is None or (folder / MODEL).is_file():
         return ""
     model = as_model(load_vocabulary(text.place))
@@ -94,7 +93,7 @@ def place_model(text: TextSource, folder: Path) -> str:
 
 
 def llama2c_text(place: Path, vocab_size: int) -> tuple[bytes | None, str]:
-    """A tokenizer.bin, None where the vocabulary cannot be one, and what it has no place for."""
+    """A tokenizer.bin, None where the vocabulary cannot be one, and the settings that the format cannot hold."""
     tokenizer = as_model(load_vocabulary(place))
     if tokenizer is None:
         return None, _NO_MODEL
@@ -102,7 +101,7 @@ def llama2c_text(place: Path, vocab_size: int) -> tuple[bytes | None, str]:
         made = tokenizer_bin(tokenizer)
     except FormatError as error:
         return None, f"; the format has no place for its tokenizer: {error}"
-    # run.c reads as many pieces as the model has rows.
+    # run.c reads as many pieces as the embedding has rows.
     for index in range(len(tokenizer.pieces.texts), vocab_size):
         text = (tokenizer.name(index) if index < tokenizer.vocab_size else "") or f"<unused{index}>"
         made += struct.pack("<fI", -1e9, len(text.encode())) + text.encode()
@@ -113,7 +112,7 @@ def llama2c_text(place: Path, vocab_size: int) -> tuple[bytes | None, str]:
 
 
 def gguf_losses(words: Vocabulary, size: int) -> str:
-    """What a GGUF file of a model with `size` embeddings has no place for."""
+    """The text settings that a GGUF file of a model with `size` embeddings cannot hold."""
     kept = set(special_ids(words.settings).values())
     ends = sorted(words.settings.stop_ids - kept)
     lost = [f"the ids {', '.join(map(str, ends))} that end a text"] if ends else []
@@ -123,7 +122,7 @@ def gguf_losses(words: Vocabulary, size: int) -> str:
 
 
 def llama_cpps_spaces(words: Vocabulary, place: Path, size: int) -> str:
-    """That llama.cpp puts a space where the tokenizer of a place has none, if so."""
+    """A remark where llama.cpp inserts a space at the beginning of a text and the tokenizer does not."""
     own, text = words.settings, "a"
     apart = (own.bos_id, own.eos_id, own.unknown_id)
     marks = [

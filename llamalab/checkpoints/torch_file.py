@@ -1,11 +1,11 @@
-"""Files of torch.save, looked through before they are loaded: a zip archive of a pickle and raw storages, or the five
-pickles and storages of before (torch_legacy).
+"""Files of torch.save, checked before they are loaded: a zip archive of a pickle and raw storages, or the older form
+of five pickles and storages (torch_legacy).
 
 A pickle is a program. torch.load runs it with `weights_only`, which allows a short list of
 calls, and mapped, so that storages are not read. That alone is not enough (measured with torch 2.13): 407 bytes
 that call bytearray took 3 GiB, 945 bytes of a dictionary whose keys are pairs of pairs did not end, and 1 MB of a
-compressed pickle became 1 GiB. So the archive is looked through first: nothing in it may be compressed, and its pickle
-may name and build only what a dictionary of tensors is made of.
+compressed pickle became 1 GiB. So the archive is checked first: nothing in it may be compressed, and its pickle may
+name and build only the parts of a dictionary of tensors.
 torch before 2.10 can be made to run code in spite of weights_only (CVE-2025-32434, CVE-2026-24747): it is refused.
 """
 
@@ -41,7 +41,7 @@ _ALLOWED = frozenset(
         ),
     }
 )
-# Every opcode that torch's own pickles of tensors have; it has others for what they do not hold.
+# Every opcode of torch's own pickles of tensors; all others are refused.
 _OPCODES = frozenset(
     (
         "PROTO",
@@ -118,7 +118,7 @@ def read_torch_file(path: Path) -> dict[str, Tensor]:
         raise
     except OSError as error:
         raise MissingError(f"the checkpoint must be readable; {path}: {error}") from None
-    except Exception as error:  # the unpickler lets through whatever a wrong pickle makes its parts raise
+    except Exception as error:  # the unpickler raises any exception of the classes that a wrong pickle calls
         raise FormatError(f"{path.name} must be a sound file of torch.save; {_first_line(error)}") from None
     return _tensors(value, path)
 
@@ -132,14 +132,14 @@ def _read_archive(path: Path) -> Any:
 
 
 def stored_in(tensors: dict[str, Tensor]) -> Iterable[StoredTensor]:
-    """What a file holds."""
+    """The tensors of a file, by name."""
     for name, tensor in tensors.items():
         dtype = FLOAT_NAMES.get(tensor.dtype, str(tensor.dtype).removeprefix("torch."))
         yield StoredTensor(name, tuple(tensor.shape), dtype, tensor.nbytes)
 
 
 def check_torch(version: str) -> None:
-    """Raise MissingError for a torch whose weights_only can be got round.
+    """Raise MissingError for a torch version whose weights_only is unsafe.
 
     >>> check_torch("2.9.1+cu128")
     Traceback (most recent call last):
@@ -180,9 +180,9 @@ def _check_members(archive: zipfile.ZipFile, members: list[zipfile.ZipInfo]) -> 
 
 
 def _check_pickle(data: bytes) -> None:
-    """Raise FormatError for what no dictionary of tensors needs.
+    """Raise FormatError for opcodes and names that no dictionary of tensors needs.
 
-    A tuple that is used twice is one such thing: n pairs of the pair before take 2**n steps to hash.
+    A tuple that is used twice is refused: n nested pairs of the same pair take 2**n steps to hash.
     """
     before, tuples = "", set()
     for opcode, argument, _ in pickletools.genops(io.BytesIO(data)):
@@ -205,17 +205,17 @@ def _tensors(value: Any, path: Path) -> dict[str, Tensor]:
         if not isinstance(tensor, Tensor) or tensor.device.type != "cpu" or not _is_dense(tensor):
             raise FormatError(f"{name!r} in {path.name} must be a tensor that lies whole in its storage; it is not")
     claimed, held = sum(tensor.nbytes for tensor in value.values()), path.stat().st_size
-    # Tensors may share a storage, as a tied head does, and could so claim more memory than any file has.
+    # Tensors may share a storage, as a tied head does, and could otherwise claim more memory than the file has.
     if claimed > 2 * held:
         raise FormatError(f"the tensors in {path.name} must be in it; they are {claimed:,} bytes, the file is {held:,}")
     return {name: tensor.detach() for name, tensor in value.items()}
 
 
 def _is_dense(tensor: Tensor) -> bool:
-    """Whether a tensor lies inside its storage, in any order, and no value there stands for two."""
+    """Whether a tensor's elements are distinct places inside its storage, in any order."""
     if tensor.layout is not torch.strided or 0 in tensor.shape:
         return tensor.layout is torch.strided
-    reach = 0  # of the dimensions with smaller strides, all of which each dimension must step over
+    reach = 0  # the span of the dimensions with smaller strides, which each stride must exceed
     for stride, size in sorted(zip(tensor.stride(), tensor.shape, strict=True)):
         if size > 1 and stride <= reach:
             return False
@@ -224,6 +224,6 @@ def _is_dense(tensor: Tensor) -> bool:
 
 
 def _first_line(error: Exception) -> str:
-    if isinstance(error, pickle.UnpicklingError):  # torch's text advises to switch its protection off
+    if isinstance(error, pickle.UnpicklingError):  # torch's message advises to disable its protection
         return "its pickle is not what torch.save makes of tensors"
     return (str(error).strip() or type(error).__name__).splitlines()[0]

@@ -1,8 +1,8 @@
-"""Files of torch.save from before its zip archives, or with `_use_new_zipfile_serialization=False`, mapped.
+"""Files of torch.save without a zip archive (old, or `_use_new_zipfile_serialization=False`), mapped.
 
 Five pickles one after another (a magic number, a version, the machine's sizes, the object, the keys of its storages),
-then each storage as a count of elements and its bytes. Only the object is built, by an unpickler that knows tensors
-alone, after its pickle was looked through as that of an archive is (see torch_file); storages stay where they lie.
+then each storage as a count of elements and its bytes. Only the object is unpickled, by an unpickler restricted to
+tensors, after the same check of its pickle as for archives (see torch_file); storages stay mapped.
 Source: pytorch torch/serialization.py, `_legacy_save`.
 """
 
@@ -39,7 +39,7 @@ _DTYPES = {
 
 
 class _Storage(NamedTuple):
-    """What a pickle says of a storage; where it lies is known when the pickles end."""
+    """A storage as a pickle describes it; its offset is known after the last pickle."""
 
     key: str
     dtype: torch.dtype
@@ -47,7 +47,7 @@ class _Storage(NamedTuple):
 
 
 class _Part(NamedTuple):
-    """A tensor to be made of a storage, in elements."""
+    """A tensor as a part of a storage, in elements."""
 
     storage: _Storage
     offset: int
@@ -58,8 +58,8 @@ class _Part(NamedTuple):
 def read_legacy(path: Path, check: Callable[[bytes], None], most_bytes: int) -> Any:
     """The object in a file, its tensors mapped copy-on-write and checked against it.
 
-    `check` raises FormatError for a pickle that is not to be run; FormatError is raised too where the
-    file is cut short, larger pickles than `most_bytes` are in it, or a tensor is not in its storage.
+    `check` raises FormatError for a pickle that must not be run; FormatError is also raised where the file is cut
+    short, a pickle exceeds `most_bytes`, or a tensor exceeds its storage.
     """
     data = map_file(path, "checkpoint")
     pickles, end = _pickles(data, check, most_bytes)
@@ -146,7 +146,7 @@ def _storages(described: dict[Any, Any]) -> dict[str, _Storage]:
 
 
 def _places(data: mmap.mmap, keys: list[Any], storages: dict[str, _Storage], at: int) -> dict[str, int]:
-    """Where the bytes of each storage begin."""
+    """The offset of each storage in bytes."""
     places: dict[str, int] = {}
     for key in keys:
         storage = storages.get(key) if isinstance(key, str) else None
@@ -168,6 +168,6 @@ def _tensor(data: mmap.mmap, part: _Part, places: dict[str, int]) -> Tensor:
     storage, kind = part.storage, part.storage.dtype
     if not storage.size:
         return torch.empty(part.shape, dtype=kind)
-    # After pickles of any length values may lie where a processor need not read them: pages.readable copies those.
+    # Pickles of any length may leave values unaligned: pages.readable copies those.
     values = torch.frombuffer(data, dtype=kind, count=storage.size, offset=places[storage.key])
     return values.as_strided(part.shape, part.strides, part.offset)

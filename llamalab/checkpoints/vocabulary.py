@@ -1,8 +1,8 @@
-"""A larger or smaller vocabulary: rows are added to the embedding and the head, or cut off.
+"""A larger or smaller vocabulary: rows are appended to the embedding and the head, or cut off.
 
 A new row is the mean of the old ones, so that a new token is at first as likely as an average one (Hewitt
 2021, "Initializing new word embeddings"). Checkpoints with an extended vocabulary, as those of Chinese derivatives
-with 55,296 tokens, load as they are: this is for making one, and for adapters that bring a larger embedding.
+with 55,296 tokens, load without this; it makes such models, and serves adapters with a larger embedding.
 """
 
 import torch
@@ -16,7 +16,7 @@ _PER_TOKEN = ("tok_embeddings.weight", "output.weight")
 
 
 def resize_vocabulary(model: Transformer, vocab_size: int) -> Transformer:
-    """A model with `vocab_size` tokens; what does not change is shared with the given one.
+    """A model with `vocab_size` tokens; unchanged weights are shared with the given one.
 
     >>> import llamalab
     >>> model = llamalab.build("stories260k")

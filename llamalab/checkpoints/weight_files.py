@@ -1,8 +1,8 @@
-"""Which files of a Hugging Face folder hold its weights: the ones that transformers takes, by their exact names.
+"""The files of a Hugging Face folder that hold its weights, by the exact names that transformers accepts.
 
-In this order: model.safetensors, its index, pytorch_model.bin, its index. Whatever else lies beside them, such as
-consolidated.safetensors, training_args.bin or an optimizer's state, is not looked at. Where none of the four is there,
-one variant is taken (model.fp16.safetensors), and at last files of other names, with a remark.
+In this order: model.safetensors, its index, pytorch_model.bin, its index. Other files, such as
+consolidated.safetensors, training_args.bin or the state of an optimizer, are ignored. Without any of the four, one
+variant is taken (model.fp16.safetensors), and last of all files of other names, with a remark.
 Source: transformers 5.23, modeling_utils.py, `_get_resolved_checkpoint_files`.
 """
 
@@ -22,12 +22,12 @@ _VARIANT = re.compile(
     r"(model|pytorch_model)\.(?:(?P<whole>[\w-]+)\.(safetensors|bin)|(safetensors|bin)\.index\.(?P<parts>[\w-]+)\.json)"
 )
 _SHARD = re.compile(r"-(\d{5})-of-(\d{5})\.")
-# What trainers leave beside weights under the same endings.
+# Files of trainers with the same endings as weights.
 _OTHERS = re.compile(r"(adapter_|training_args|optimizer|scheduler|scaler|rng_state|random_states)")
 
 
 class WeightFiles(NamedTuple):
-    """The files, `places` of tensors where an index names them, and what is unusual about the choice."""
+    """The files, `places` of tensors where an index names them, and remarks on an unusual choice."""
 
     files: tuple[Path, ...]
     places: dict[str, str]
@@ -51,7 +51,7 @@ def find_weights(folder: Path, config: dict[str, Any]) -> WeightFiles | None:
 
 
 def has_weights(folder: Path) -> bool:
-    """Whether a folder has files that could be found, by their names alone."""
+    """Whether a folder has weight files, judged by their names alone."""
     return any(file.is_file() and _may_hold_weights(file) for file in folder.iterdir())
 
 
@@ -81,7 +81,7 @@ def _weight_map(folder: Path, name: str) -> dict[str, str]:
 
 
 def _is_inside(folder: Path, name: str) -> bool:
-    """Whether a name is a file of this folder: one with a folder in it could lead anywhere on this machine."""
+    """Whether a name is a file of this folder; a name with a folder in it could be any file of the machine."""
     return Path(name).name == name and (folder / name).is_file()
 
 
@@ -116,7 +116,7 @@ def _of_other_names(folder: Path) -> WeightFiles | None:
 
 
 def _check_shards(files: tuple[Path, ...]) -> None:
-    """Without an index the names alone tell whether a shard is missing."""
+    """Without an index, missing shards are found by the numbers in the names."""
     numbers = [(int(found[1]), int(found[2])) for file in files if (found := _SHARD.search(file.name))]
     if numbers and {number for number, _ in numbers} != set(range(1, numbers[0][1] + 1)):
         raise FormatError(f"a checkpoint must have all its shards; of {numbers[0][1]:,} it has {len(numbers)}")

@@ -3,12 +3,12 @@
     weight[o, i] = scale[g, o] * (code[i, o] - zero[g, o])      g the group of input i
 
     gptq   qweight (I / n, O): n codes of one output in a word, the first in its lowest bits; qzeros (G, O / n) alike,
-           each zero one less than it means, but as it is in the format gptq_v2; g_idx (I) the group of each input
+           each zero stored minus one, except in the format gptq_v2; g_idx (I) the group of each input
     awq    qweight (I, O / 8): 8 outputs in a word, in the order 0, 2, 4, 6, 1, 3, 5, 7; qzeros (G, O / 8) alike
     n = 32 / bits; scales (G, O)
 
-Groups that follow one another in a row are taken as they are. Those of inputs in another order (`desc_act`) are no
-groups of a row, and are widened.
+Contiguous groups of a row are used as they are. With `desc_act` inputs are in another order, so that groups are not
+contiguous in a row; those matrices are widened.
 Source: AutoGPTQ auto_gptq/nn_modules/qlinear, GPTQModel (checkpoint_format), AutoAWQ awq/modules/linear/gemm.py.
 
 O out features, I in features, G groups.
@@ -30,7 +30,7 @@ _WORD = 32
 
 
 class WordFormat(NamedTuple):
-    """How a checkpoint's config.json says that its matrices are packed."""
+    """The packing of a checkpoint's matrices according to its config.json."""
 
     method: str
     bits: int
@@ -38,12 +38,12 @@ class WordFormat(NamedTuple):
 
     @property
     def label(self) -> str:
-        """In place of a kind of number."""
+        """The name shown in place of a dtype."""
         return f"{self.method} {self.bits} bits"
 
 
 def word_format(said: Any) -> WordFormat:
-    """From quantization_config. Raises FormatError for another method or width of codes."""
+    """The packing from quantization_config. Raises FormatError for another method or width of codes."""
     said = said if isinstance(said, dict) else {}
     method, bits = str(said.get("quant_method", "")).lower(), said.get("bits", said.get("w_bit", 4))
     form = str(said.get("checkpoint_format", said.get("version", "")) or "").lower()
@@ -57,7 +57,7 @@ def word_format(said: Any) -> WordFormat:
 
 
 class WordMatrices:
-    """The packed matrices of a checkpoint, by the name that each has as a plain weight.
+    """The packed matrices of a checkpoint, by their names as plain weights.
 
     `stored` and `tensor` are of the checkpoint; raises FormatError where a part of a matrix is missing.
     """
@@ -77,7 +77,7 @@ class WordMatrices:
         self._ordered = {home for home in homes if f"{home}.g_idx" in stored}
 
     def codes(self, name: str) -> Codes | None:
-        """The codes of a matrix; None where its groups are of inputs in another order."""
+        """The codes of a matrix; None where its groups are not contiguous."""
         home = self.names[name]
         scales_GO = self._tensor(f"{home}.scales").float()
         if not self._in_order(home, len(scales_GO), self.stored[name].shape[1]):
@@ -98,7 +98,7 @@ class WordMatrices:
         return (codes_IO.float() * scales_GO[group_I] + offsets_GO[group_I]).t().contiguous()
 
     def is_empty_bias(self, name: str) -> bool:
-        """Whether it is the bias of a packed matrix and adds nothing: tools write one for models that have none."""
+        """Whether a tensor is the all-zero bias of a packed matrix, which tools write for models without biases."""
         home = name.removesuffix(".bias")
         return home != name and f"{home}.weight" in self.names and not bool(self._tensor(name).any())
 
@@ -111,7 +111,7 @@ class WordMatrices:
         return bool(torch.equal(group_I, torch.arange(inner) // (inner // groups)))
 
     def _codes_and_offsets(self, home: str, scales_GO: Tensor) -> tuple[Tensor, Tensor]:
-        """Codes around zero as int8, and what makes up for the zeros: weight = code * scale + offset."""
+        """Codes around zero as int8, and an offset for the zeros: weight = code * scale + offset."""
         bits, half = self._form.bits, 1 << (self._form.bits - 1)
         words, zero_words = (self._tensor(f"{home}.{part}") for part in ("qweight", "qzeros"))
         by_rows = self._form.method == "gptq"
@@ -121,7 +121,7 @@ class WordMatrices:
 
 
 def _unpacked(words_RW: Tensor, bits: int, order: tuple[int, ...] | None = None) -> Tensor:
-    """The codes of each row's words, from the lowest bits up; `order` says which neighbour each place of a word is."""
+    """The codes of each row's words, from the lowest bits up; `order` is the column of each position in a word."""
     shifts = torch.arange(0, _WORD, bits, dtype=torch.int32)
     codes_RWN = (words_RW[..., None] >> shifts) & ((1 << bits) - 1)
     if order is not None:

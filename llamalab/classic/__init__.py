@@ -1,4 +1,4 @@
-"""The Transformer of 2017 (Vaswani et al., arXiv 1706.03762), whole: what Llama 2 was changed from.
+"""The Transformer of 2017 (Vaswani et al., arXiv 1706.03762), complete, for comparison with Llama 2.
 
 Encoder, decoder, cross attention, three masks, sinusoidal positions, LayerNorm behind each residual sum, ReLU, beam
 search. Without an encoder it is a decoder-only model, without a decoder an encoder-only one. Taps are those of

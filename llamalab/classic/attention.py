@@ -1,6 +1,6 @@
-"""Multi-head attention as the paper writes it: softmax(Q K^T / sqrt(E)) V, every step in memory.
+"""Multi-head attention as in the paper: softmax(Q K^T / sqrt(E)) V, every step in memory.
 
-Self attention takes keys and values from the tokens that ask, cross attention from the encoder's output.
+Self attention takes keys and values from its own input, cross attention from the encoder's output.
 B batch, T queries, S keys, D dim, H heads, E head dim.
 """
 
@@ -13,7 +13,7 @@ from llamalab.model.tap import Tap
 
 
 class MultiHeadAttention(nn.Module):
-    """Projections wq, wk, wv, wo around attention; `cross` says whose keys it looks at."""
+    """Projections wq, wk, wv, wo around attention; `cross` takes keys and values from the encoder."""
 
     def __init__(self, arch: ClassicArch, prefix: str, *, cross: bool = False) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""What a Transformer of 2017 holds, computes and moves: parameters, keys and values, and rows of THE op table.
+"""Costs of a Transformer of 2017: parameters, keys and values, and rows of the op table.
 
 Conventions are those of llamalab.analytic.ops: products are FLOPs, all else vector_flops; inputs and outputs move once.
 Attention is the naive algorithm, as the model runs it: full over the source, causal in the decoder's own. The head
@@ -61,7 +61,7 @@ def _tables(arch: ClassicArch) -> int:
 def classic_kv_bytes(
     arch: ClassicArch, *, source_tokens: int, target_tokens: int, batch: int = 1, dtype: str = "fp32"
 ) -> ClassicBytes:
-    """What decoding keeps after so many target tokens: the one grows with the text, the other does not.
+    """Bytes of keys and values after so many target tokens: the decoder's grow with the text, the encoder's do not.
 
     >>> from llamalab.classic.shape import BASE
     >>> classic_kv_bytes(BASE, source_tokens=30, target_tokens=10, dtype="bf16")

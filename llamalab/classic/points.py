@@ -1,4 +1,4 @@
-"""Where one can look inside the Transformer of 2017: its points, their shapes and their rows of cost.
+"""The tap points of the Transformer of 2017: names, shapes and rows of cost.
 
 As llamalab.instrument.points, with the stack before the layer: "decoder.layers.3.cross_attention.pattern".
 Shapes: B batch, T tokens that pass, S keys in view, D dim, H heads, E head dim, F feed-forward dim, V vocabulary.

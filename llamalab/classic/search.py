@@ -19,7 +19,7 @@ from llamalab.errors import InputError
 class Found(NamedTuple):
     """A text that a search found: its tokens without begin and end, and its log-probability, the end included.
 
-    `ended` says whether it came to its end within the tokens that were allowed.
+    `ended` is whether the end token came within the allowed tokens.
     """
 
     tokens: tuple[int, ...]
@@ -28,7 +28,7 @@ class Found(NamedTuple):
 
 
 class Search(NamedTuple):
-    """What a search may do: beams that live, tokens at most (the end counts), and the penalty of length.
+    """Settings of a search: beams, most tokens (the end included), and the length penalty.
 
     >>> Search(alpha=1.0).of_length(7), Search(alpha=0.0).of_length(7)
     (2.0, 1.0)
@@ -39,7 +39,7 @@ class Search(NamedTuple):
     alpha: float = 0.6
 
     def of_length(self, tokens: int) -> float:
-        """What the log-probability of a text of so many tokens is divided by."""
+        """The divisor of the log-probability of a text of so many tokens."""
         return float(((5 + tokens) / 6) ** self.alpha)
 
 

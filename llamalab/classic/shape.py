@@ -24,7 +24,7 @@ class _Fields(NamedTuple):
 
 
 class ClassicArch(_Fields):
-    """A frozen, validated shape; what has a default is the paper's.
+    """A frozen, validated shape; defaults are those of the paper.
 
     n_encoder_layers   0 for a decoder-only model, which then has no cross attention
     n_decoder_layers   0 for an encoder-only model, whose head reads every source token
@@ -105,7 +105,7 @@ class ClassicArch(_Fields):
 
     @property
     def has_cross_attention(self) -> bool:
-        """Whether the decoder looks at an encoder."""
+        """Whether the decoder attends to an encoder."""
         return bool(self.n_encoder_layers and self.n_decoder_layers)
 
     @property

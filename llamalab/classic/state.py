@@ -1,4 +1,4 @@
-"""Keys and values that a decoder keeps: its own, which grow with the text, and the encoder's, made once.
+"""Keys and values of a decoder: its own, which grow with the text, and those of the encoder, computed once.
 
 B batch (times beams), H heads, S keys, E head dim.
 """
@@ -32,7 +32,7 @@ class KeysValues(NamedTuple):
 
 
 class LayerState:
-    """What one layer of the decoder keeps; None until its first pass."""
+    """Keys and values of one decoder layer; None until its first pass."""
 
     def __init__(self) -> None:
         self.own: KeysValues | None = None

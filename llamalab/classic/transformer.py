@@ -1,4 +1,4 @@
-"""The whole model: embed and place, encode, decode, head.
+"""The whole model: embedding and positions, encoder, decoder, head.
 
 B batch, S source tokens, T target tokens, D dim, V vocabulary.
 """

@@ -1,7 +1,7 @@
 """The command `llamalab VERB`: finds the verb, imports its module only, turns errors into exit codes.
 
 Exit codes: 0 done, 2 bad input, 3 something needed is missing or does not fit, 130 interrupted, 129 hung up,
-143 terminated, 141 nobody reads.
+143 terminated, 141 broken pipe.
 Data goes to stdout, everything else to stderr.
 
 Belongs here: one module a verb (`SUMMARY`, `EXAMPLES`, `configure`, `run`, and `answer` where a call from Python asks
@@ -70,18 +70,18 @@ def main(argv: Sequence[str] | None = None) -> int:
     _leave_at_once()
     with ended_as_by_signal():
         code = _ended(lambda: _run(sys.argv[1:] if argv is None else list(argv)))
-        # Also where the command failed: what it has printed may be lost only now.
+        # In any case: a write error may appear only at this flush.
         return _ended(_flush) or code
 
 
 def _leave_at_once() -> None:
-    """Have the process end without looking for what could be freed: it takes 3 ms, and all goes with the process."""
+    """End the process without freeing memory, which saves 3 ms."""
     atexit.unregister(gc.freeze)  # one call of several in a process is enough
     atexit.register(gc.freeze)
 
 
 def _ended(run: Callable[[], int]) -> int:
-    """The exit code of `run`, whatever it raises; only what is a defect of ours passes as it is."""
+    """The exit code of `run`, whatever it raises; only internal errors pass unchanged."""
     try:
         return run()
     except LlamaLabError as error:
@@ -138,7 +138,10 @@ def _run(argv: list[str]) -> int:
     if verb.startswith("-"):
         raise InputError(f"options must follow a verb; got {verb!r}; see llamalab --help")
     if verb not in VERBS:
-        raise UnknownNameError("verb", verb, VERBS)
+        from llamalab.cli.meanings import VERBS_MEANT  # here: only a mistake needs it
+
+        meant = VERBS_MEANT.get(verb.lower())
+        raise UnknownNameError("verb", verb, VERBS, nearest=[meant] if meant else None)
     return _run_verb(verb, argv[1:])
 
 
@@ -155,6 +158,10 @@ def _run_verb(verb: str, argv: list[str]) -> int:
             from llamalab.cli.asked_files import check_out  # here: most answers are printed
 
             check_out(args)
+        if getattr(args, "device", None) is not None:
+            from llamalab.measure.device.kinds import check_driver
+
+            check_driver(args.device)
         if getattr(module, "ON_RANKS", False):
             code = ranks.run_verb(module, args, [verb, *argv], spoken)
         else:
@@ -162,14 +169,12 @@ def _run_verb(verb: str, argv: list[str]) -> int:
         for old in parser.old_names_used:
             print(f"note: {old} is called {parser.renamed[old]} now", file=sys.stderr)
         return code
-    except ModuleNotFoundError as missing:
-        if (missing.name or "").partition(".")[0] == "llamalab":
+    except ModuleNotFoundError as absent:
+        if (absent.name or "").partition(".")[0] == "llamalab":
             raise
-        from llamalab.cli.extras import advice
+        from llamalab.extras import missing
 
-        raise MissingError(
-            f"llamalab {verb} needs the Python package {missing.name}; it is not installed; {advice(missing.name)}"
-        ) from missing
+        raise missing(absent.name, f"llamalab {verb}") from absent
 
 
 def verb_parser(verb: str) -> "tuple[Any, Parser]":
@@ -185,7 +190,7 @@ def verb_parser(verb: str) -> "tuple[Any, Parser]":
 
 
 def _greeting() -> str:
-    """What most people want, for who says no verb."""
+    """An overview for a call without a verb."""
     return """llamalab: what should this Llama cost on that machine, what did it cost,
 and why the difference?
 

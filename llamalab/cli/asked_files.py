@@ -1,4 +1,4 @@
-"""The file that --out names, tried before any work: what cannot be written must not cost a measurement."""
+"""The check of --out before any work, so that a bad path does not cost a measurement."""
 
 import os
 from argparse import Namespace

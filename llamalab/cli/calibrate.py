@@ -1,4 +1,4 @@
-"""`llamalab calibrate`: the constants of this machine, and how well they predict."""
+"""`llamalab calibrate`: the constants of this machine, and the errors of their predictions."""
 
 import argparse
 from pathlib import Path

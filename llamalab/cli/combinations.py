@@ -1,10 +1,10 @@
-"""Several values of an option: a row for every combination, alike on each verb that calculates one thing at a time."""
+"""Several values of an option: a row for every combination, for each verb that calculates one case at a time."""
 
 from argparse import Namespace
 from collections.abc import Callable, Iterable, Sequence
 from itertools import islice, product
 
-from llamalab.cli.arguments import split_paths
+from llamalab.cli.find_model import split_paths
 from llamalab.cli.output import Answer, Column, Table, thousands
 from llamalab.errors import LlamaLabError
 from llamalab.startup.hints import Any
@@ -63,8 +63,8 @@ def with_formats(columns: Sequence[Column], rows: Sequence[dict[str, Any]], behi
     """Columns of a table, and behind one of them the number formats that its rows differ in."""
     place = 1 + [column.key for column in columns].index(behind)
     varied = _varied([{column.key: row.get(column.key) for column in NUMBER_FORMATS} for row in rows])
-    told = [column for column in NUMBER_FORMATS if column.key in varied]
-    return (*columns[:place], *told, *columns[place:])
+    formats = [column for column in NUMBER_FORMATS if column.key in varied]
+    return (*columns[:place], *formats, *columns[place:])
 
 
 def _varied(points: Sequence[dict[str, Any]]) -> list[str]:

@@ -1,7 +1,7 @@
-"""`llamalab compare`: runs held against the first of them, phase by phase and operation by operation.
+"""`llamalab compare`: runs compared with the first of them, phase by phase and operation by operation.
 
-A run is a file (a record or page of llamalab report, a profile, a bench or a prediction as JSON, or what another tool
-wrote), or a prediction named MODEL@HARDWARE.
+A run is a file (a record or page of llamalab report, a profile, a bench or a prediction as JSON, or a file of another
+tool), a folder of such files, or a prediction named MODEL@HARDWARE.
 """
 
 import argparse
@@ -24,8 +24,8 @@ from llamalab.cli.parser import Parser
 from llamalab.cli.predict import single_answer
 from llamalab.comparison.own_runs import read_runs, run_of_prediction
 from llamalab.comparison.peer_predictions import (
+    GivenPass,
     Guess,
-    ToldPass,
 )
 from llamalab.comparison.run_deltas import Delta, compare_runs, differing, unmatched
 from llamalab.errors import InputError
@@ -45,7 +45,8 @@ EXAMPLES = (
 
 def configure(parser: Parser) -> None:
     """The options of `llamalab compare`."""
-    parser.add_argument("runs", nargs="+", metavar="RUN", help="files, or predictions as MODEL@HARDWARE")
+    about = "files, folders of JSON files, or predictions as MODEL@HARDWARE"
+    parser.add_argument("runs", nargs="+", metavar="RUN", help=about)
     parser.add_argument("--model", help="the model of files that do not tell it, for the prediction beside each row")
     parser.add_argument("--hardware", help="the device of files that do not tell it")
     for option, known, about in (
@@ -79,11 +80,11 @@ def run(args: argparse.Namespace) -> int:
 
 
 def answer(args: argparse.Namespace) -> Answer:
-    """Every run against the first; of a single one, its rows beside our predictions."""
+    """Every run against the first; for a single one, its rows with our predictions."""
     runs = [run for name in args.runs for run in _runs(name, args)]
     if len(runs) > len(RUN_LETTERS):
         raise InputError(f"at most {len(RUN_LETTERS)} runs can be compared; got {len(runs)}; leave some out")
-    measured = rows_beside(runs, _told(args), _told_pass(args))
+    measured = rows_beside(runs, _given(args), _given_pass(args))
     data: dict[str, Any] = {
         "runs": [
             {"run": RUN_LETTERS[place], "name": run.name, "tool": run.tool, "model": run.model, "device": run.device}
@@ -115,7 +116,7 @@ def _runs(name: str, args: argparse.Namespace) -> list[Run]:
 
 
 def _workloads(args: argparse.Namespace) -> list[tuple[Workload, str]]:
-    """The runs of MODEL@HARDWARE that the options span, each with what tells it from the others."""
+    """The runs of MODEL@HARDWARE over the options, each named by the options that vary."""
     dtype = args.dtype or "bf16"
     storage = args.weight_dtype or (None if dtype in ACTIVATION_DTYPES else dtype)
     dtype = dtype if dtype in ACTIVATION_DTYPES else "bf16"
@@ -129,7 +130,7 @@ def _workloads(args: argparse.Namespace) -> list[tuple[Workload, str]]:
     ]
 
 
-def _told(args: argparse.Namespace) -> Guess:
+def _given(args: argparse.Namespace) -> Guess:
     arch = find_model(args.model)[1] if args.model else None
     spec = chosen_devices(args.hardware)[0] if args.hardware else None
     if len(args.tensor_parallel) > 1 and spec:
@@ -137,15 +138,15 @@ def _told(args: argparse.Namespace) -> Guess:
     return Guess(arch, spec, args.weight_dtype or args.dtype, args.tensor_parallel[0], args.kv_dtype, args.attention)
 
 
-def _told_pass(args: argparse.Namespace) -> ToldPass | None:
-    """What --phase says of a trace without shapes."""
+def _given_pass(args: argparse.Namespace) -> GivenPass | None:
+    """The shape in --phase, for a trace without shapes."""
     if args.phase is None:
         return None
     (prompt, made), batch = run_lengths(args)[0], args.batch[0]
     return (
-        ToldPass("prefill", batch, prompt, prompt)
+        GivenPass("prefill", batch, prompt, prompt)
         if args.phase == "prefill"
-        else ToldPass("decode", batch, 1, prompt + made)
+        else GivenPass("decode", batch, 1, prompt + made)
     )
 
 
@@ -171,9 +172,9 @@ def _row(delta: Delta) -> dict[str, Any]:
 
 
 def phase_verdict(whole: Delta) -> str:
-    """What is to be said of a phase: faster, slower, or no difference seen.
+    """The verdict on a phase: faster, slower, or no difference seen.
 
-    >>> phase_verdict(Delta("decode", None, 1.0, 1.2, 0.2, 1.0, (0.1, 0.3), True, ""))
+    >>> phase_verdict(Delta("decode", None, 1.0, 1.2, 0.2, 1.0, (0.1, 0.3), True, "", "measured"))
     '1.20 × the time (slower)'
     """
     if whole.seen is False:

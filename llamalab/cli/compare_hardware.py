@@ -1,4 +1,4 @@
-"""`llamalab compare-hardware`: the devices, and numbers of them, that serve a run best."""
+"""`llamalab compare-hardware`: devices, and numbers of them, ranked by their speed for a run."""
 
 import argparse
 
@@ -64,13 +64,13 @@ def configure(parser: Parser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Print the ranking, then what could not be ranked; DoesNotFitError where nothing could."""
+    """Print the ranking, then devices without one; DoesNotFitError where no device holds the run."""
     give(answer(args), args)
     return 0
 
 
 def answer(args: argparse.Namespace) -> Answer:
-    """The ranking, then what could not be ranked. Raises DoesNotFitError where nothing could."""
+    """The ranking, then devices without one. Raises DoesNotFitError where no device holds the run."""
     ranked, refused = [], []
     for row in sweep(args):
         split = Split(*(row[name] for name in ("tensor_parallel", "pipeline_parallel", "context_parallel", "replicas")))

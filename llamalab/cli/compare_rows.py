@@ -1,11 +1,11 @@
-"""The rows that `llamalab compare` shows of every run: what was measured, and our prediction beside it."""
+"""The rows of `llamalab compare`: measured values of every run, with our predictions."""
 
 from llamalab.cli.output import Column
 from llamalab.comparison.peer_predictions import (
     Beside,
+    GivenPass,
     Guess,
-    ToldPass,
-    as_told,
+    as_given,
     guessed,
     predicted_beside,
     single_pass,
@@ -17,12 +17,12 @@ from llamalab.startup.hints import Any
 RUN_LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 
 
-def rows_beside(runs: list[Run], told: Guess, told_pass: ToldPass | None) -> list[dict[str, Any]]:
-    """Every phase of every run; of a trace a single pass, as it says or as it was told."""
+def rows_beside(runs: list[Run], given: Guess, given_pass: GivenPass | None) -> list[dict[str, Any]]:
+    """Every phase of every run; for a trace a single pass, with the shape in the file or in the options."""
     rows = []
     for place, run in enumerate(runs):
-        guess = guessed(run, told)
-        for phase in (single_pass(as_told(one, told_pass), guess.arch) for one in run.phases):
+        guess = guessed(run, given)
+        for phase in (single_pass(as_given(one, given_pass), guess.arch) for one in run.phases):
             ours = _beside(phase, guess) if phase.basis != "predicted" else None
             predicted_s = ours.predicted_s if ours else None
             rows.append(

@@ -1,4 +1,4 @@
-"""Where an answer goes: to standard output, as wide as the terminal, or to a file."""
+"""Output of an answer: to standard output, as wide as the terminal, or to a file."""
 
 from llamalab.cli.output import Answer, answer_text, keep, note
 from llamalab.startup.hints import TYPE_CHECKING

@@ -1,10 +1,10 @@
-"""The device that an option names: one of the table, `all` of them, the reader's own JSON file, or this machine.
+"""The device of an option: one of the table, `all` of them, a user's JSON file, or this machine.
 
-`cpu` is this machine's CPU and `this` what was calibrated last: both rest on llamalab calibrate.
+`cpu` is this machine's CPU and `this` the device calibrated last: both rest on llamalab calibrate.
 
 The file has the keys of a row: name, peak_flops_per_s (by dtype), bandwidth_bytes_per_s, memory_bytes,
-and where they are known title, l2_bytes, interconnect_bytes_per_s, source. What `llamalab hardware
---format json` prints, of one device or of many, is such a file too.
+and optionally title, l2_bytes, interconnect_bytes_per_s, source. The output of `llamalab hardware
+--format json`, for one device or many, is such a file too.
 """
 
 import os
@@ -12,7 +12,7 @@ from functools import lru_cache
 
 from llamalab.analytic.calibration_files import measured_spec
 from llamalab.checks import MOST_MEMORY_BYTES
-from llamalab.cli.arguments import split_paths
+from llamalab.cli.find_model import split_paths
 from llamalab.cli.output import note
 from llamalab.errors import FormatError, InputError
 from llamalab.files.inputs import read_object
@@ -57,7 +57,7 @@ def _devices(name: str, dtype: str) -> list[HardwareSpec]:
 
 
 def common_device(name: str) -> HardwareSpec:
-    """The device of that name; where a name stands for several, the one that is in most machines, with a note.
+    """The device of a name; of several with that name the most common one, with a note.
 
     >>> common_device("h100").name
     'h100-80gb-sxm'
@@ -129,7 +129,7 @@ def _device(data: dict[str, Any], where: str, source: str) -> HardwareSpec:
     ):
         raise FormatError(f"peak_flops_per_s of {where} must map some of {', '.join(PEAK_DTYPES)} to FLOP/s")
     memory = data["memory_bytes"]
-    open_ended = memory is None and data.get("kind") == "cpu"  # a CPU has as much memory as is put beside it
+    open_ended = memory is None and data.get("kind") == "cpu"  # the memory of a CPU is not part of it
     given = {
         "name": data["name"],
         "title": data["name"],
@@ -140,7 +140,7 @@ def _device(data: dict[str, Any], where: str, source: str) -> HardwareSpec:
         "memory_bytes": int(memory) if isinstance(memory, float) and memory.is_integer() else memory,
         **({"memory_bytes": 1} if open_ended else {}),
     }
-    # What was measured elsewhere is a data sheet here: no calibration of this machine belongs to it.
+    # A measured device of a file is treated as a data sheet, without a calibration of this machine.
     spec: HardwareSpec = from_plain(HardwareSpec, given, where)._replace(measured=False)
     _check(spec, where)
     none: Any = None

@@ -1,4 +1,4 @@
-"""`llamalab diff-arch`: what differs between two models, and what each difference costs."""
+"""`llamalab diff-arch`: the differences of two models, and the cost of each."""
 
 import argparse
 
@@ -43,13 +43,13 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Print both costs, the terms that lead from one to the other, and both op tables beside each other."""
+    """Print both costs, the terms of their difference, and both op tables side by side."""
     give(answer(args), args)
     return 0
 
 
 def answer(args: argparse.Namespace) -> Answer:
-    """Both costs, and what leads from one to the other; of several runs the costs of each."""
+    """Both costs, and the terms of their difference; for several runs the costs of each."""
     return combined(args, _difference, axis(args, "dtype", "weight_dtype", "kv_dtype", "batch", "prompt"), _RUNS)
 
 
@@ -135,7 +135,7 @@ def _plain(value: Any) -> Any:
 
 
 def _op_rows(archs: tuple[LlamaArch, ...], work: Workload, phase: str, rates: Any) -> list[dict[str, Any]]:
-    """The rows of both tables by name, in the order of the first, then what only the other has."""
+    """The rows of both tables by name, in the order of the first, followed by rows only in the other."""
     new, context = (work.prompt, work.prompt) if phase == "prefill" else (1, work.prompt + 1)
     one, other = ({op.name: op for op in pass_ops(arch, work, new, context)} for arch in archs)
     rows = []

@@ -1,7 +1,6 @@
-"""`llamalab doctor`: what is installed here, what is missing, and the command that mends it.
+"""`llamalab doctor`: installed and missing packages, with the command that installs each.
 
-Exit code 3 where something that the model, the measurements or the report need is missing. A GPU is
-never needed.
+Exit code 3 where a requirement of the model, the measurements or the report is missing. A GPU is optional.
 """
 
 import argparse
@@ -64,10 +63,10 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _torch_devices() -> Iterable[Check]:
-    """What torch can compute on. Nothing where torch is absent, which has its own line."""
+    """The devices that torch can use. Empty where torch is absent, which has a line of its own."""
     try:
         import torch
-    except Exception:  # the packages have the line that says why
+    except Exception:  # the lines on packages give the cause
         return []
     if torch.cuda.is_available():
         found = range(torch.cuda.device_count())
@@ -87,7 +86,7 @@ def _products() -> Iterator[Check]:
         from llamalab.measure.roofs.dtype_rates import cpu_product_rates
 
         rates = cpu_product_rates()
-    except Exception as error:  # whatever a broken torch raises
+    except Exception as error:  # any exception of a broken torch
         yield Check("products", "warn", f"not tried: {' '.join(str(error).split())[:200]}")
         return
     for dtype, rate in rates.items():
@@ -108,12 +107,12 @@ def _shapes() -> Iterator[Check]:
         from llamalab.measure.roofs.shape_products import kept_products
 
         known = {dtype: kept_products(torch.device("cpu"), dtype) for dtype in ("fp32", "bf16", "fp16")}
-    except Exception:  # whatever a broken torch raises: products have the line that says it
+    except Exception:  # any exception of a broken torch; the line on products reports it
         return
     for dtype, shapes in known.items():
         if shapes:
-            told = ", ".join(f"{out} x {inner} {one.words}" for (out, inner), one in shapes.items())
-            yield Check(f"fastest {dtype}", "ok", f"measured: {told}")
+            products = ", ".join(f"{out} x {inner} {one.words}" for (out, inner), one in shapes.items())
+            yield Check(f"fastest {dtype}", "ok", f"measured: {products}")
     if not any(known.values()):
         yield Check("fastest", "ok", "not measured yet: bench, profile and report try the products of each shape once")
 

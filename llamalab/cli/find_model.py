@@ -1,11 +1,10 @@
-"""The model that `--model` names: a preset, a JSON file, a folder or a checkpoint, of which headers alone are read."""
+"""The model of `--model`: a preset, a JSON file, a folder or a checkpoint, of which only headers are read."""
 
 import argparse
 import os
 
 from llamalab.arch import LlamaArch
 from llamalab.arch.files import read_arch
-from llamalab.arch.runnable import model_refusal
 from llamalab.cli.output import note
 from llamalab.errors import InputError, LlamaLabError, UnavailableError, UnknownNameError
 from llamalab.presets import PRESETS, resolve_model
@@ -19,7 +18,7 @@ _CONFIGS = ("config.json", "params.json")  # of Hugging Face's folders and of Me
 
 
 def find_model(name: str | LlamaArch) -> tuple[str, LlamaArch]:
-    """The name and architecture of a model, however it is given; an architecture stands for itself.
+    """The name and architecture of a model, however it is given; an architecture is returned unchanged.
 
     Of a folder its `config.json` or `params.json` is read, of any other checkpoint the header, which needs PyTorch.
     Raises UnknownNameError for a name that is neither known nor a path, FormatError for a file that is no Llama.
@@ -41,17 +40,27 @@ def find_model(name: str | LlamaArch) -> tuple[str, LlamaArch]:
 
 
 def model_to_measure(name: str | LlamaArch) -> "tuple[str, LlamaArch, Weights | None]":
-    """The short name of a model, its architecture, and the weights of a checkpoint; a note says which weights run.
+    """The short name of a model, its architecture, and the weights of a checkpoint; a note names the weights that run.
 
     Raises UnavailableError, before torch is imported, for a model that the built-in one does not run.
 
     A preset and a config have none: random ones of the same sizes are measured in their place.
     """
+    from llamalab.arch.runnable import model_refusal  # here: only what runs a model asks it
+
     arch = find_model(name)[1]
     if refusal := model_refusal(arch):
         raise UnavailableError(refusal)
     weights = None if isinstance(name, LlamaArch) else _own_weights(name)
     return short_name(name), arch if weights is None else weights.arch, weights
+
+
+def note_beyond(arch: LlamaArch, tokens: int) -> None:
+    """Note, before it is measured, that a run is longer than the model was trained for."""
+    from llamalab.arch.positions import beyond_positions  # here: only measurements ask for it
+
+    if beyond := beyond_positions(arch, tokens):
+        note(beyond, once=True)
 
 
 def is_checkpoint(name: str | LlamaArch) -> bool:
@@ -103,7 +112,7 @@ def short_name(model: str | LlamaArch) -> str:
 
 
 def take_storage(args: "argparse.Namespace") -> "StoredWeights | None":
-    """The storage of --model, taken for --weight-dtype where that is not given; None where either tells nothing."""
+    """The storage in the file of --model, as default of --weight-dtype; None where neither is known."""
     if args.weight_dtype is not None or not isinstance(args.model, str) or args.model in PRESETS:
         return None
     if not os.path.exists(args.model):
@@ -120,3 +129,22 @@ def own_storage(
     asked = argparse.Namespace()
     vars(asked).update(vars(args) | formats, model=model)
     return asked, take_storage(asked)
+
+
+def split_paths(text: str) -> list[str]:
+    """Names with commas between them, where a path that exists may have commas itself.
+
+    >>> split_paths("7b, 13b,config.json")
+    ['7b', '13b', 'config.json']
+    """
+    parts, names = text.split(","), []
+    while parts:
+        ends = [end for end in range(len(parts), 1, -1) if _is_there(",".join(parts[:end]))]
+        end = ends[0] if ends else 1
+        names.append(",".join(parts[:end]).strip())
+        parts = parts[end:]
+    return [name for name in names if name]
+
+
+def _is_there(path: str) -> bool:
+    return "\0" not in path and os.path.lexists(path.strip())

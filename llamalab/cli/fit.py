@@ -1,4 +1,4 @@
-"""`llamalab fit`: whether a run fits into a memory, with everything that it holds, and the largest that fits."""
+"""`llamalab fit`: whether a run fits into a memory, term by term, and the largest run that does."""
 
 import argparse
 from functools import partial
@@ -35,8 +35,9 @@ from llamalab.cli.arguments import (
 )
 from llamalab.cli.combinations import axis, combined, models
 from llamalab.cli.delivery import give
+from llamalab.cli.device_memory import device_memory
 from llamalab.cli.find_model import take_storage
-from llamalab.cli.fit_answer import device_memory, devices_answer, fitting_answer
+from llamalab.cli.fit_answer import devices_answer, fitting_answer
 from llamalab.cli.fit_cache import cache_alone
 from llamalab.cli.lengths import run_lengths
 from llamalab.cli.output import Answer, Column, thousands
@@ -66,7 +67,7 @@ _FOUND = (
 
 def configure(parser: Parser) -> None:
     """The options of `llamalab fit`."""
-    space = parser.add_mutually_exclusive_group(required=True)
+    space = parser.add_mutually_exclusive_group()
     space.add_argument(
         "--memory", type=bytes_of_option("--memory"), metavar="SIZE", help="of one device, as 24GiB or 24GB"
     )
@@ -108,13 +109,13 @@ def layer_count(text: str) -> int:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Print what fits; DoesNotFitError (exit code 3) where nothing does."""
+    """Print the fit; DoesNotFitError (exit code 3) where nothing fits."""
     give(answer(args), args)
     return 0
 
 
 def answer(args: argparse.Namespace) -> Answer:
-    """What fits; a row for each of several runs. Raises DoesNotFitError where nothing does."""
+    """The fit; a row for each of several runs. Raises DoesNotFitError where nothing fits."""
     axes = [
         models(args),
         *axis(args, "dtype", "weight_dtype", "kv_dtype", "tensor_parallel"),
@@ -124,7 +125,7 @@ def answer(args: argparse.Namespace) -> Answer:
 
 
 def _lengths(args: argparse.Namespace) -> list[dict[str, int | None]]:
-    """Context and prompt of every run: two of --context, --prompt and --generate tell the third."""
+    """Context and prompt of every run: two of --context, --prompt and --generate determine the third."""
     if args.generate is None:
         return [
             {"context": whole, "prompt": part} for whole, part in product(args.context or [None], args.prompt or [None])
@@ -137,11 +138,12 @@ def _lengths(args: argparse.Namespace) -> list[dict[str, int | None]]:
 def _one(args: argparse.Namespace) -> Answer:
     if args.free is not None:
         return cache_alone(args)
-    name, size = _space(args)
+    _check_question(args)
     model, asked = _asked(args)
     holds: Holds = partial(needs, runtime=RUNTIMES[args.runtime], threads=args.threads)
     if args.solve == "device":
         return devices_answer(args, model, asked, holds)
+    name, size = _space(args)
     usual = (
         "" if args.context and (args.batch or args.gpu_layers is not None) else "batch" if args.context else "context"
     )
@@ -151,16 +153,27 @@ def _one(args: argparse.Namespace) -> Answer:
     return fitting_answer(args, model, name, size, solve, solved, held, holds)
 
 
+def _check_question(args: argparse.Namespace) -> None:
+    """Raises InputError for a question without what it is asked of, and for an option that it has no use for."""
+    given = next((f"--{name}" for name in ("memory", "hardware") if getattr(args, name) is not None), None)
+    if args.solve == "device" and given:
+        raise InputError(f"--solve device looks for the memory; it must come without one; got {given}; leave it out")
+    if args.solve != "device" and not given:
+        raise InputError("--memory, --hardware or --free must be given; got neither; see llamalab fit --help")
+    if args.solve not in (None, "context") and args.context is None:
+        raise InputError(f"--solve {args.solve} must come with --context; got none; try --context 4096")
+    if args.host is not None and args.gpu_layers is None and args.solve != "gpu-layers":
+        raise InputError("--host must come with --gpu-layers or --solve gpu-layers; got neither")
+
+
 def _space(args: argparse.Namespace) -> tuple[str, int]:
     if args.memory is not None:
         return "memory", args.memory
-    if args.solve == "device":
-        raise InputError("--solve device must be given --memory or none of its devices; got --hardware")
     from llamalab.cli.devices import chosen_devices
 
     specs = chosen_devices(args.hardware)
     if len(specs) != 1:
-        raise InputError(f"--hardware must name one device; got {len(specs)}; try --solve device with --memory")
+        raise InputError(f"--hardware must name one device; got {len(specs)}; try --solve device in place of it")
     return specs[0].name, device_memory(specs[0])
 
 
@@ -169,11 +182,22 @@ def _asked(args: argparse.Namespace) -> tuple[str, FitRun]:
     model, arch = chosen_model(args)
     compute = args.dtype if args.dtype in FLOAT_DTYPES else "bf16"
     return model, FitRun(
-        arch, args.context or 1, batch=args.batch or 1, prompt=args.prompt, chunk=args.chunk, dtype=compute,
-        weight_dtype=args.weight_dtype or args.dtype, kv_dtype=args.kv_dtype or args.dtype, attention=args.attention,
-        logits=args.logits, ranks=args.tensor_parallel, block_tokens=args.block_tokens, graphs=args.graphs or 0,
-        gpu_layers=args.gpu_layers, **(_of_file(stored) if stored else {}),
-    )  # fmt: skip
+        arch,
+        args.context or 1,
+        batch=args.batch or 1,
+        prompt=args.prompt,
+        chunk=args.chunk,
+        dtype=compute,
+        weight_dtype=args.weight_dtype or args.dtype,
+        kv_dtype=args.kv_dtype or args.dtype,
+        attention=args.attention,
+        logits=args.logits,
+        ranks=args.tensor_parallel,
+        block_tokens=args.block_tokens,
+        graphs=args.graphs or 0,
+        gpu_layers=args.gpu_layers,
+        **(_of_file(stored) if stored else {}),
+    )
 
 
 def _of_file(stored: StoredWeights) -> dict[str, Any]:
@@ -185,13 +209,14 @@ def _of_file(stored: StoredWeights) -> dict[str, Any]:
 
 
 def _solved(solve: str, asked: FitRun, size: int, holds: Holds) -> FitRun:
-    """The run with the answer in it; as it was asked where nothing fits, so that the refusal says by how much."""
+    """The run with its solved setting; unchanged where nothing fits, so that its error states the missing bytes."""
     if solve == "batch":
         return asked._replace(batch=max(asked.batch, largest_batch(asked, size, holds)))
     if solve == "context":
         return asked._replace(context=max(1, largest_context(asked, size, holds)))
     if solve == "weights":
-        return asked._replace(weight_dtype=widest_weights(asked, size, holds) or asked.weight_dtype)
+        own = asked._replace(weight_bytes=None, layer_bytes=(), embedding_bytes=0)  # a file's own storage is put aside
+        return own._replace(weight_dtype=widest_weights(own, size, holds) or own.weight_dtype)
     if solve == "gpu-layers":
         return asked._replace(gpu_layers=most_gpu_layers(asked, size, holds))
     if solve == "ranks":

@@ -1,19 +1,14 @@
-"""What `llamalab fit` answers: the terms that a device holds, in words and figures, and the devices that hold them."""
+"""The answer of `llamalab fit`: the memory terms of a device, in words and figures, and the devices that hold them."""
 
 import argparse
 
 from llamalab.analytic.fit import Needs
 from llamalab.analytic.fit_run import FitRun
-from llamalab.analytic.fit_solve import (
-    Holds,
-    changes_that_fit,
-    largest_batch,
-)
+from llamalab.analytic.fit_solve import Holds, changes_that_fit, largest_batch
+from llamalab.cli.device_memory import DEVICES, devices_that_hold
 from llamalab.cli.fit_split import split_of
 from llamalab.cli.output import Answer, Column, Table, counted, thousands
-from llamalab.errors import DoesNotFitError
 from llamalab.formatting import format_bytes
-from llamalab.hardware import HARDWARE, HardwareSpec
 from llamalab.startup.hints import Any
 
 _ROWS = (
@@ -25,29 +20,34 @@ _ROWS = (
 )
 
 
-def device_memory(spec: HardwareSpec) -> int:
-    """The bytes that a device really has for programs: as its driver reports them where that is known."""
-    return int(spec.usable_memory_bytes or 0)
-
-
 def _data(args: argparse.Namespace, model: str, asked: FitRun, held: Needs) -> dict[str, Any]:
     terms = [term._asdict() | {"exact_bytes": term.bytes} for term in held.terms]
     tokens = asked.batch * asked.context
     return {
-        "model": model, "dtype": asked.dtype, "weight_dtype": asked.weight_dtype, "kv_dtype": asked.kv_dtype,
-        "n_kv_heads": asked.arch.n_kv_heads, "context": asked.context, "batch": asked.batch, "ranks": asked.ranks,
-        "runtime": args.runtime, "weight_bytes": held.bytes_of("weights"),
-        "kv_bytes": held.bytes_of("KV cache"), "kv_bytes_per_token": held.bytes_of("KV cache") // tokens,
-        "total_bytes": held.total_bytes, "margin_bytes": held.margin_bytes,
+        "model": model,
+        "dtype": asked.dtype,
+        "weight_dtype": asked.weight_dtype,
+        "kv_dtype": asked.kv_dtype,
+        "n_kv_heads": asked.arch.n_kv_heads,
+        "context": asked.context,
+        "batch": asked.batch,
+        "ranks": asked.ranks,
+        "runtime": args.runtime,
+        "weight_bytes": held.bytes_of("weights"),
+        "kv_bytes": held.bytes_of("KV cache"),
+        "kv_bytes_per_token": held.bytes_of("KV cache") // tokens,
+        "total_bytes": held.total_bytes,
+        "margin_bytes": held.margin_bytes,
         "least_bytes": held.least_bytes,
-        "basis": "exact terms and estimated ones, each marked; the margin covers what is estimated", "terms": terms,
-    }  # fmt: skip
+        "basis": "exact terms and estimated ones, each marked; the margin covers what is estimated",
+        "terms": terms,
+    }
 
 
 def fitting_answer(
     args: argparse.Namespace, model: str, name: str, size: int, solve: str, asked: FitRun, held: Needs, holds: Holds
 ) -> Answer:
-    """What a run that fits into `size` bytes of `name` holds there, and the largest run where that was asked."""
+    """Memory terms of a run that fits into `size` bytes of `name`, and the largest run if requested."""
     left = size - held.safe_bytes
     found = {
         "solved": solve or None,
@@ -74,30 +74,9 @@ def fitting_answer(
 def devices_answer(args: argparse.Namespace, model: str, asked: FitRun, holds: Holds) -> Answer:
     """The devices of the table on which the run fits, smallest first."""
     held = holds(asked)
-    fitting = [spec for spec in HARDWARE.values() if device_memory(spec) >= held.safe_bytes]
-    if not fitting:
-        largest = max(HARDWARE.values(), key=device_memory)
-        words = "; ".join(changes_that_fit(asked, device_memory(largest), holds))
-        raise DoesNotFitError(
-            f"the run must fit into a known device: it needs {format_bytes(held.safe_bytes)}, {largest.name} has "
-            f"{format_bytes(device_memory(largest))}, {format_bytes(held.safe_bytes - device_memory(largest))} too "
-            f"little; try {words}"
-        )
-    rows = [
-        {
-            "hardware": spec.name,
-            "memory_bytes": device_memory(spec),
-            "left_bytes": device_memory(spec) - held.safe_bytes,
-        }
-        for spec in sorted(fitting, key=device_memory)
-    ]
-    columns = (
-        Column("hardware", "device"),
-        Column("memory_bytes", "memory", format_bytes),
-        Column("left_bytes", "left", format_bytes),
-    )
+    rows = devices_that_hold(held.safe_bytes, "the run", lambda size: changes_that_fit(asked, size, holds))
     lead = (
         f"{format_bytes(held.safe_bytes)} with its margin fits into {len(rows)} devices, {rows[0]['hardware']} first",
     )
     data = _data(args, model, asked, held) | {"solved": "device", "devices": rows}
-    return Answer(data, lead, (Table(columns, rows), Table(_ROWS, data["terms"])))
+    return Answer(data, lead, (Table(DEVICES, rows), Table(_ROWS, data["terms"])))

@@ -1,18 +1,28 @@
-"""What `llamalab fit --free SIZE` says: the KV cache alone, where all else is in the memory already."""
+"""The answer of `llamalab fit --free SIZE`: the KV cache alone, in memory that excludes all other terms."""
 
 import argparse
 
 from llamalab.analytic.memory import check_fits, room_free
+from llamalab.analytic.parallel import rank_arch
 from llamalab.cli.arguments import chosen_model
 from llamalab.cli.output import Answer, Column, Table, counted, thousands
+from llamalab.errors import InputError
 from llamalab.formatting import format_bytes
+
+_UNUSED = {  # options of a whole run, and what they are where nobody gave them
+    "solve": None, "weight_dtype": None, "chunk": None, "gpu_layers": None, "host": None, "graphs": None,
+    "block_tokens": 1, "threads": 1, "attention": "flash", "logits": "last", "runtime": "cuda",
+}  # fmt: skip
 
 
 def cache_alone(args: argparse.Namespace) -> Answer:
-    """What fits beside everything else: the free bytes by those of a token."""
+    """Tokens that fit: the free bytes over those of a token."""
+    if unused := next((name for name, usual in _UNUSED.items() if getattr(args, name) != usual), None):
+        option = f"--{unused.replace('_', '-')}"
+        raise InputError(f"--free is for the KV cache alone, which does not depend on {option}; leave one of them out")
     model, arch = chosen_model(args)
     kind = args.kv_dtype or args.dtype
-    room = room_free(arch, args.free, kv_dtype=kind)
+    room = room_free(rank_arch(arch, args.tensor_parallel), args.free, kv_dtype=kind)
     left = check_fits(room, seq=args.context or 1, batch=args.batch or 1)
     data = {
         "model": model,

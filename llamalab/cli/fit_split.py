@@ -1,4 +1,4 @@
-"""What `llamalab fit` says of a model whose first layers stay on a host: what lies there, and what it costs in time."""
+"""The answer of `llamalab fit` for a model with its first layers on a host: the bytes there, and the added time."""
 
 from llamalab.analytic.fit_run import FitRun, prompt_and_chunk
 from llamalab.analytic.forecast import Times, run_times

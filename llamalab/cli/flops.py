@@ -1,10 +1,11 @@
-"""`llamalab flops`: what a forward pass computes and moves, operation by operation."""
+"""`llamalab flops`: FLOPs and bytes of a forward pass, operation by operation."""
 
 import argparse
 from itertools import product
 
 from llamalab.analytic.attention_cost import AttentionShape, AttentionStep, flash_step, naive_steps, total
-from llamalab.analytic.ops import ALGORITHMS, Op, Totals, add_up, forward_ops
+from llamalab.analytic.op import Op, Totals, add_up
+from llamalab.analytic.ops import ALGORITHMS, forward_ops
 from llamalab.analytic.pass_shape import PassShape
 from llamalab.arch import LlamaArch
 from llamalab.choices import LOGITS, PHASES

@@ -19,6 +19,7 @@ from llamalab.cli.text_options import (
     add_sampling,
     add_text_model,
     check_paths,
+    check_sampling_options,
     open_model,
     open_tokenizer,
     print_text,
@@ -88,11 +89,11 @@ def run(args: argparse.Namespace) -> int:
     # Everything that can be wrong with the options is said before a checkpoint is opened.
     if "" in args.stop:
         raise InputError("--stop must have at least one character; got an empty text")
-    sampler_of(args)
-    from llamalab.text.generate import Generation
-
+    check_sampling_options(args)
     tokenizer = open_tokenizer(args)
     prompts_ids, stop_ids = _prompts_ids(args, tokenizer, prompts)
+    from llamalab.text.generate import Generation  # here: it imports torch
+
     model = open_model(args, tokenizer)
     generations = [
         Generation(
@@ -197,7 +198,7 @@ def _print_texts(args: argparse.Namespace, tokenizer: "Tokenizer", generations: 
 
 
 def _move_on(front: int, generations: Sequence["Generation"], waiting: list[str]) -> int:
-    """Print the rows that are over and what there is of the first that is not; its number."""
+    """Print finished rows and the text so far of the first unfinished one; gives its number."""
     while generations[front].finish_reason is not None and front + 1 < len(generations):
         front += 1
         _print_next(front, generations, waiting)

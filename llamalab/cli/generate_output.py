@@ -1,4 +1,4 @@
-"""What `llamalab generate` says in one answer, where it does not print text as it is made."""
+"""The answer of `llamalab generate` as a whole, where text is not streamed."""
 
 from collections.abc import Sequence
 
@@ -33,7 +33,7 @@ def texts_answer(
     watch: Stopwatch,
     tokens: list[dict[str, Any]],
 ) -> Answer:
-    """The texts, what each took, and the log-probabilities of `tokens` where they were asked for."""
+    """The texts, their costs, and the log-probabilities of `tokens` if requested."""
     rows = [
         {
             "prompt": number,

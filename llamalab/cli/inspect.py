@@ -1,4 +1,4 @@
-"""`llamalab inspect`: what a checkpoint is, and whether it is a Llama. Headers are read, weights are not."""
+"""`llamalab inspect`: format and architecture of a checkpoint, from its headers."""
 
 import argparse
 import re
@@ -36,13 +36,13 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Print what the headers say; 0 also for a sound file that is no Llama 2."""
+    """Print the headers; exit code 0 also for a sound file of another model."""
     give(answer(args), args)
     return 0
 
 
 def answer(args: argparse.Namespace) -> Answer:
-    """What the headers say. Raises MissingError where there is no such path, before anything is imported for it."""
+    """The headers. Raises MissingError for a missing path, before any import."""
     path = args.path or args.model
     if path is None or (args.path and args.model):
         raise InputError("one checkpoint must be named, as PATH or with --model; see llamalab inspect --help")

@@ -1,4 +1,4 @@
-"""What is installed of what llamalab needs or could use, as checks of `llamalab doctor`."""
+"""Installed and optional packages, as checks of `llamalab doctor`."""
 
 import os
 import platform
@@ -7,7 +7,7 @@ import sys
 from collections.abc import Iterator
 from importlib.metadata import PackageNotFoundError, requires, version
 
-from llamalab.cli.extras import EXTRAS
+from llamalab.extras import EXTRAS
 from llamalab.plain_text import in_one_line
 from llamalab.startup.hints import TYPE_CHECKING, NamedTuple
 
@@ -68,12 +68,12 @@ def check_packages() -> Iterator[Check]:
 
 
 def _import_fault(name: str) -> str | None:
-    """What importing a package raises; None where it is sound. Half an install has its version all the same."""
+    """The exception of importing a package; None where it succeeds. A broken installation still has a version."""
     from importlib import import_module
 
     try:
         import_module(IMPORTED_AS.get(name, name))
-    except Exception as error:  # a package can raise whatever it likes while it is imported
+    except Exception as error:  # a package can raise any exception at import
         return in_one_line(f"{type(error).__name__}: {error}")[:200]
     return None
 

@@ -1,4 +1,4 @@
-"""`llamalab kv`: the size of the KV cache, and what fewer KV heads would save."""
+"""`llamalab kv`: the size of the KV cache, and the savings of fewer KV heads."""
 
 import argparse
 
@@ -22,7 +22,7 @@ from llamalab.cli.lengths import held_lengths
 from llamalab.cli.output import Answer, Column, Table, counted, note, percent, thousands
 from llamalab.cli.parser import Parser
 from llamalab.formatting import format_bytes, format_ratio
-from llamalab.hardware.sheet import smallest_holding
+from llamalab.hardware import smallest_holding
 from llamalab.startup.hints import Any
 from llamalab.units import dtype_bits
 

@@ -1,4 +1,4 @@
-"""The lengths of a run: --prompt and --generate, and --context, which is both together, in place of either."""
+"""The lengths of a run: --prompt and --generate, or --context, their sum, in place of either."""
 
 import argparse
 from itertools import product

@@ -67,6 +67,6 @@ def _verb(verb: str, summary: str) -> list[str]:
 
 
 def _roff(text: str) -> str:
-    """A text without what roff reads as a request or a sign of its own."""
+    """A text without characters that roff interprets."""
     plain = text.replace("\\", "\\e").replace("-", "\\-")
     return f"\\&{plain}" if plain.startswith((".", "'")) else plain

@@ -33,7 +33,7 @@ class Column(NamedTuple):
 class Table(NamedTuple):
     """Rows of raw values and the columns that are shown of them.
 
-    CSV has every key of the rows, and no total: whoever adds its rows up must not count them twice.
+    CSV has every key of the rows, and no total, so that a sum over its rows is correct.
     """
 
     columns: tuple[Column, ...]
@@ -84,20 +84,20 @@ def answer_text(answer: Answer, form: str) -> str:
 
 
 def note(remark: str, *, once: bool = False) -> None:
-    """A remark beside the answer, to stderr so that data stay data; from Python, to the result's notes.
+    """A remark, to stderr so that stdout is data alone; from Python, to the result's notes.
 
-    What is said `once` is not said again by the verb that runs, however many of its combinations say it.
+    With `once` it is printed a single time for a verb with many combinations.
     """
     from llamalab.cli.remarks import HEARD, SAID  # here: an answer without remarks need not wait for it
 
-    told, heard, said = sentence(remark), HEARD.get(), SAID.get()
+    text, heard, said = sentence(remark), HEARD.get(), SAID.get()
     if heard is not None:
-        heard += [] if once and told in heard else [told]
+        heard += [] if once and text in heard else [text]
         return
-    if not (once and said is not None and told in said):
-        print(f"note: {told}", file=sys.stderr)
+    if not (once and said is not None and text in said):
+        print(f"note: {text}", file=sys.stderr)
     if once and said is not None:
-        said.add(told)
+        said.add(text)
 
 
 def option_of(argument: str) -> str:
@@ -110,7 +110,7 @@ def option_of(argument: str) -> str:
 
 
 def keep(path: "Path", text: str, *, ours: str | None = None) -> "Path | None":
-    """Write what could not be measured again, elsewhere if need be, and say where; None where only stdout took it."""
+    """Write a measurement, to a fallback place if needed, and print its path; None where only stdout took it."""
     from llamalab.errors import LlamaLabError
     from llamalab.files.outputs import keep_text
 
@@ -232,7 +232,7 @@ def _cell(row: dict[str, Any], column: Column) -> str:
 
 
 def is_right(table: Table) -> list[bool]:
-    """Numbers stand to the right."""
+    """Whether a cell is a number, which is aligned to the right."""
     return [any(type(row[column.key]) in (int, float) for row in table.rows) for column in table.columns]
 
 

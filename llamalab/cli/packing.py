@@ -1,4 +1,4 @@
-"""`--packing` and `--document-tokens`: documents side by side in a training sequence."""
+"""`--packing` and `--document-tokens`: documents packed into a training sequence."""
 
 import argparse
 

@@ -58,7 +58,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def answer(args: argparse.Namespace) -> Answer:
-    """The parameters of the model, or of an adapter beside it; a row for each of several models or splits."""
+    """The parameters of the model, or of an adapter; a row for each of several models or splits."""
     return combined(args, _one, [models(args), *axis(args, "dtype", "weight_dtype", "tensor_parallel")], _SIZES)
 
 

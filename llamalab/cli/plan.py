@@ -1,4 +1,4 @@
-"""`llamalab plan`: the ways to split a model over devices, ranked, with why each other one loses."""
+"""`llamalab plan`: splits of a model over devices, ranked, with the reason against each one that is not the best."""
 
 import argparse
 
@@ -84,7 +84,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def answer(args: argparse.Namespace) -> Answer:
-    """Every split with its times and what is against it; of several runs the first of each.
+    """Every split with its times and the reason against it; for several runs the best of each.
 
     Raises DoesNotFitError where none can be run.
     """
@@ -118,7 +118,7 @@ def _one(args: argparse.Namespace) -> Answer:
 
 
 def _nearest(found: list[Planned]) -> str:
-    """What is against the split that needs least, or, where none divides the model, against the first."""
+    """The reason against the split with the least memory, or, where none divides the model, against the first."""
     tried = [one for one in found if one.needed_bytes is not None]
     if not tried:
         return found[0].why
@@ -127,9 +127,9 @@ def _nearest(found: list[Planned]) -> str:
 
 
 def _first(best: Planned) -> str:
-    told = f"{best.split}: {format_rate(best.tokens_per_s or 0.0)} tokens/s, TTFT {format_seconds(best.ttft_s or 0.0)}"
-    told += "" if best.tpot_s is None else f", TPOT {format_seconds(best.tpot_s)}"
-    return f"first: {told}" if best.holds else f"no split holds the goals; the fastest is {told}, {best.why}"
+    words = f"{best.split}: {format_rate(best.tokens_per_s or 0.0)} tokens/s, TTFT {format_seconds(best.ttft_s or 0.0)}"
+    words += "" if best.tpot_s is None else f", TPOT {format_seconds(best.tpot_s)}"
+    return f"first: {words}" if best.holds else f"no split holds the goals; the fastest is {words}, {best.why}"
 
 
 def _row(place: int, one: Planned) -> dict[str, Any]:

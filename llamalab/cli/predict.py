@@ -1,4 +1,4 @@
-"""`llamalab predict`: the time that a run should take on a device, and what that rests on."""
+"""`llamalab predict`: the predicted time of a run on a device, and its basis."""
 
 import argparse
 import sys
@@ -71,13 +71,13 @@ def answer(args: argparse.Namespace) -> Answer:
         return _answer(case, *_predicted(case, constants_of(args, case)))
     rows = list(sweep(args))
     found = sorted(row["total_s"] for row in rows if row["total_s"] is not None)
-    told = f": {format_seconds(found[0])} to {format_seconds(found[-1])} a run" if found else ""
-    lead = f"{len(rows)} combinations, {len(found)} of them with a time{told}"
+    span = f": {format_seconds(found[0])} to {format_seconds(found[-1])} a run" if found else ""
+    lead = f"{len(rows)} combinations, {len(found)} of them with a time{span}"
     return Answer({"rows": rows}, (lead,), (Table(with_formats(SWEEP_COLUMNS, rows, "batch"), rows),))
 
 
 def _predicted(case: Case, constants: Basis) -> tuple[Forecast, dict[str, Any]]:
-    """The forecast of a run, and what a split beyond tensor parallelism adds to the answer."""
+    """The forecast of a run, and additional figures of a split beyond tensor parallelism."""
     if case.split.only_tensor:
         return forecast(case.arch, case.work, case.spec, constants), {}
     from llamalab.analytic.split_forecast import forecast_split
@@ -102,14 +102,14 @@ def single_answer(model: str, spec: HardwareSpec, work: Workload, result: Foreca
 
 
 class _Found(NamedTuple):
-    """What an answer is made of: `split` are the figures that a split beyond tensor parallelism adds."""
+    """The parts of an answer: `split` are the additional figures of a split beyond tensor parallelism."""
 
     case: Case
     result: Forecast
     split: dict[str, Any]
 
 
-# How each figure is made once somebody looks: who asks for a time need not wait for op tables. In the order of JSON.
+# Each figure is computed on demand, so that a request for a time makes no op tables. In the order of JSON.
 _FIGURES: dict[str, Callable[[_Found], Any]] = {
     "model": lambda found: found.case.model,
     "hardware": lambda found: found.case.spec.name,
@@ -137,7 +137,7 @@ _OF_ANY_SPLIT = _FIGURES | {name: lambda found, name=name: found.split[name] for
 
 def _answer(case: Case, result: Forecast, split: dict[str, Any] | None = None) -> Answer:
     found = _Found(case, result, split or {})
-    figures: Any = MadeRows(lambda: _OF_ANY_SPLIT if split else _OF_TENSOR_RANKS, lambda make: make(found))
+    figures: Any = MadeRows(lambda make: make(found), lambda: _OF_ANY_SPLIT if split else _OF_TENSOR_RANKS)
 
     def tables() -> tuple[Table, ...]:
         known = [row for row in figures["published_kernels"] if row["published_s"] is not None]

@@ -1,7 +1,7 @@
-"""Rows of a prediction's operations, and of published kernels beside them."""
+"""Rows of a prediction's operations, with published kernels."""
 
 from llamalab.analytic.forecast import Forecast
-from llamalab.analytic.ops import Op
+from llamalab.analytic.op import Op
 from llamalab.analytic.roofline import predict_pass
 from llamalab.cli.output import Column
 from llamalab.cli.runs import (
@@ -59,7 +59,7 @@ def predicted_rows(phase: str, ops: tuple[Op, ...], result: Forecast) -> list[di
 
 
 def kernels_beside(case: Case, result: Forecast) -> list[dict[str, Any]]:
-    """What others measured of single kernels on the device, beside the rows of both passes."""
+    """Kernels that others measured on the device, for the rows of both passes."""
     if not case.split.only_tensor or case.spec.measured:
         return []
     from llamalab.comparison.published_kernels import published_rows
@@ -68,7 +68,7 @@ def kernels_beside(case: Case, result: Forecast) -> list[dict[str, Any]]:
 
 
 def unpublished(rows: list[dict[str, Any]]) -> tuple[str, ...]:
-    """How many rows have no published kernel beside them, and why."""
+    """Number of rows without a published kernel, and why."""
     reasons = [row["reason"] for row in rows if row["reason"]]
     if not reasons:
         return ()

@@ -1,4 +1,4 @@
-"""Profiles in a terminal: what ran and whether it adds up, the operations, and the tables that the page has."""
+"""Profiles in a terminal: the passes and their closure, the operations, and the tables of the page."""
 
 from dataclasses import asdict
 
@@ -43,7 +43,7 @@ def _of(table: "DataTable") -> Table:
 
 
 def _first_block(table: "DataTable") -> "DataTable":
-    """The blocks are alike: the first stands for all."""
+    """The rows of the first block, since blocks are alike."""
     rows = [row for row in table.rows if not row["op"].startswith("layers.") or row["op"].startswith("layers.0.")]
     return table._replace(rows=rows, caption="Most alive while an operation ran: the first block, and what is around")
 
@@ -70,18 +70,18 @@ def _lead(profile: "Profile") -> list[str]:
 
 
 def _state(phase: "PhaseProfile") -> str:
-    """Energy of a token and memory of the process, as far as the system tells."""
+    """Energy of a token and memory of the process, as far as reported."""
     joules, held, peak = phase.energy.joules_per_token, phase.usage.resident_bytes, phase.usage.peak_resident_bytes
-    told = [
+    parts = [
         None if joules is None else f"{format_si(joules, 'J')} per token over {phase.energy.window_s:.1f} s",
         None if held is None else f"process {format_bytes(held)}",
         None if peak is None else f"at its peak {format_bytes(peak)}",
     ]
-    return ", ".join(one for one in told if one) or "energy and memory of the process not known"
+    return ", ".join(one for one in parts if one) or "energy and memory of the process not known"
 
 
 def _memory(memory: "MemoryProfile") -> str:
-    """What was held all the time, and the most above it."""
+    """Memory held throughout, and the peak above it."""
     if memory.peak_bytes is None:
         return f"memory not known: {memory.reason}"
     return (
@@ -91,7 +91,7 @@ def _memory(memory: "MemoryProfile") -> str:
 
 
 def _unknown(phase: "PhaseProfile") -> dict[str, str]:
-    """What the system did not tell, by reason."""
+    """Unreported values, by reason."""
     missing = dict(phase.after.missing)
     if phase.energy.joules_per_token is None:
         missing["energy"] = phase.energy.reason or "no reason recorded"

@@ -1,4 +1,4 @@
-"""What a long command shows while it works: on stderr, so that data stay data."""
+"""Progress of a long command, on stderr so that stdout is data alone."""
 
 import sys
 import threading
@@ -8,11 +8,21 @@ from llamalab.measure.timing.deadline import now_s
 from llamalab.startup.hints import Protocol
 
 TICK_S = 1.6  # between two signs of life
-_LEAST_DONE = 0.05  # before which the time left is not guessed at
+_LEAST_DONE = 0.01  # before which the time left is not guessed at
+_IN_MINUTES_S = 120
+
+
+def _rounded(seconds: float) -> str:
+    """A time that is known roughly.
+
+    >>> _rounded(72.4), _rounded(900.0)
+    ('72 s', '15 min')
+    """
+    return f"{seconds:.0f} s" if seconds < _IN_MINUTES_S else f"{seconds / 60:.0f} min"
 
 
 class TimeLimit(Protocol):
-    """Something that knows how many seconds are left at most, as measure.timing.deadline.Deadline."""
+    """An object with the remaining seconds, such as measure.timing.deadline.Deadline."""
 
     @property
     def left_s(self) -> float:
@@ -22,13 +32,13 @@ class TimeLimit(Protocol):
 class Progress:
     """A bar on stderr that follows `progress(label, share done)`; a line per step where it is no terminal.
 
-    It ticks while a step is long, and tells how many seconds are left: at most, where there is a deadline, else about
-    as many as the share that is done took, in proportion.
+    It ticks while a step is long, and tells how much time is left: at most, where there is a deadline, else about as
+    much as the share that is done took, in proportion; of the first step, how long it has taken so far.
     """
 
     def __init__(self, deadline: TimeLimit | None = None) -> None:
         self._deadline, self._label, self._done = deadline, "", 0.0
-        self._over, self._begun_s, self._told_s = threading.Event(), now_s(), now_s()
+        self._over, self._begun_s, self._shown_s = threading.Event(), now_s(), now_s()
 
     def __enter__(self) -> "Progress":
         from tqdm import tqdm
@@ -56,7 +66,7 @@ class Progress:
         self._bar.close()
 
     def _tell(self) -> None:
-        self._told_s, left = now_s(), self._left()
+        self._shown_s, left = now_s(), self._left()
         if self._bar.disable:
             print(f"{self._done:4.0%} {self._label}{left}", file=sys.stderr, flush=True)
             return
@@ -67,14 +77,16 @@ class Progress:
     def _left(self) -> str:
         """How long it may still take, after the label."""
         if self._deadline is not None:
-            return f", at most {self._deadline.left_s:.0f} s left"
+            return f", at most {_rounded(self._deadline.left_s)} left"
         spent_s = now_s() - self._begun_s
-        if not _LEAST_DONE <= self._done < 1.0:
-            return f", {spent_s:.0f} s" if spent_s >= TICK_S else ""
-        return f", about {spent_s * (1 - self._done) / self._done:.0f} s left"
+        if self._done >= 1.0:
+            return ""
+        if self._done < _LEAST_DONE:
+            return f", {_rounded(spent_s)} so far" if spent_s >= TICK_S else ""
+        return f", about {_rounded(spent_s * (1 - self._done) / self._done)} left"
 
     def _tick(self) -> None:
-        """Tell again what is going on where a step takes long."""
+        """Repeat the current step's label while it runs for long."""
         while not self._over.wait(TICK_S / 4):
-            if self._label and now_s() - self._told_s > TICK_S:
+            if self._label and now_s() - self._shown_s > TICK_S:
                 self._tell()

@@ -1,7 +1,7 @@
-"""Verbs on several ranks: started here with --tensor-parallel, or by torchrun and whatever else sets RANK.
+"""Verbs on several ranks, started here with --tensor-parallel, or by torchrun or another launcher that sets RANK.
 
-A verb that can run on ranks says `ON_RANKS = True`; it finds the team in `args.team`, None where it is alone. Any other
-verb is run by the first rank.
+A verb that can run on ranks has `ON_RANKS = True`; it finds the team in `args.team`, None for a single process. Any
+other verb is run by the first rank.
 """
 
 import argparse
@@ -34,7 +34,7 @@ def add_tensor_parallel(parser: Parser) -> None:
 
 
 def hush() -> int | None:
-    """Send what a rank prints nowhere unless it is the first; a descriptor of the stderr that it had."""
+    """Discard the output of all ranks but the first; gives a descriptor of the original stderr."""
     if not is_rank() or os.environ["RANK"] == "0":
         return None
     spoken, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
@@ -50,6 +50,7 @@ def run_verb(module: Any, args: argparse.Namespace, argv: Sequence[str], spoken:
     if not is_rank():
         if (asked or 1) == 1:
             return int(module.run(args))
+        _check_shares(args, asked)
         from llamalab.parallel.launch import launch
 
         return launch(argv, ranks=asked)
@@ -62,8 +63,18 @@ def run_verb(module: Any, args: argparse.Namespace, argv: Sequence[str], spoken:
     return _as_rank(lambda team: _led(module, args, team), place, args.device, spoken)
 
 
+def _check_shares(args: argparse.Namespace, ranks: int) -> None:
+    """Raise InputError for ranks that do not divide what they are to share, before any is started."""
+    from llamalab.analytic.parallel import shard
+    from llamalab.cli.find_model import find_model, split_paths
+
+    if getattr(args, "record", None) is None and getattr(args, "model", None) is not None:
+        for name in split_paths(args.model):
+            shard(find_model(name)[1], ranks)
+
+
 def _gone(code: int) -> NoReturn:
-    """End without what an interpreter does at its end, which may wait for ranks that are gone."""
+    """End without the interpreter's shutdown, which may wait for ranks that are gone."""
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(code)
@@ -91,7 +102,7 @@ def _as_rank(lead: Callable[[Any], int], place: Any, device: str, spoken: int | 
             code = 0
         return code
     except (KeyboardInterrupt, SystemExit):
-        _gone(130)  # the launcher says it; what is unfinished has been unwound, and peers may be gone already
+        _gone(130)  # the launcher reports it; unfinished work is unwound, and peers may be gone already
     except Exception as error:
         if is_loss(error):
             import time

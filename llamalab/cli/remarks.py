@@ -1,4 +1,4 @@
-"""Where remarks go: during a call from Python to its result, else to standard error, each of them once."""
+"""Destination of remarks: during a call from Python the result, else standard error, each remark once."""
 
 from contextvars import ContextVar
 

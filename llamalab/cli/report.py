@@ -77,7 +77,7 @@ def configure(parser: Parser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Measure or read, render, write; print the verdict, and beside it what to know and where the page is."""
+    """Measure or read, render, write; print the verdict, remarks and the path of the page."""
     if args.hardware is not None:
         args.hardware = find_hardware(args.hardware).name
     if args.record is None:

@@ -16,7 +16,7 @@ _COLUMNS = (
 
 
 def report_answer(record: Record) -> Answer:
-    """What llamalab report prints with --format, and llamalab.measure gives back."""
+    """The output of llamalab report with --format, and the result of llamalab.measure."""
     comparison = Comparison(record)
     rows = [
         {"phase": row.phase, "op": row.op.name, "count": row.op.count, "measured_s": row.measured_s}

@@ -1,6 +1,6 @@
-"""The files of a report: the page, the record and the CSVs beside it, written all or none.
+"""The files of a report: the page, the record and the CSVs, written all or none.
 
-The record alone is written first, as soon as there is one.
+The record alone is written first, as soon as it exists.
 """
 
 import re
@@ -18,12 +18,12 @@ if TYPE_CHECKING:
 FOLDER = "reports"
 CHECKOUT_RECORDS = Path("experiments") / "records"  # in a checkout; installed, the package has them
 BENCHMARKS = Path(".benchmarks")
-OUR_RECORD = '"environment": {\n  "llamalab":'  # how a record of ours is told from another JSON file
+OUR_RECORD = '"environment": {\n  "llamalab":'  # marks a record of ours among JSON files
 T = TypeVar("T")
 
 
 def keep_record(record: "Record", page: Path) -> Path | None:
-    """Write a record where it will lie beside its page, or wherever it can be; None where only stdout took it."""
+    """Write a record to its place beside the page, or to a fallback place; None where only stdout took it."""
     from llamalab.records.record_json import record_to_json
 
     return keep(page.with_suffix(".json"), record_to_json(record), ours=OUR_RECORD)
@@ -32,9 +32,9 @@ def keep_record(record: "Record", page: Path) -> Path | None:
 def write_report(
     record: "Record", page: Path, stack: str | None = None, hardware: str | None = None
 ) -> tuple[int, list[str]]:
-    """Write the page, and the record and the CSVs beside it; nothing where one of them is not ours.
+    """Write the page, the record and the CSVs; nothing where one of the existing files is not ours.
 
-    Returns the bytes of the page, and what of other runs could not be shown on it.
+    Returns the bytes of the page, and remarks on other runs that could not be shown.
     """
     from llamalab.records.record_json import record_to_json
     from llamalab.report import csv_files
@@ -46,7 +46,7 @@ def write_report(
 
 
 def _drawn(record: "Record", stack: str | None, hardware: str | None) -> tuple[str, list[str]]:
-    """The page, with what others measured as far as it can be read and drawn."""
+    """The page, with other people's measurements as far as they can be read and drawn."""
     from llamalab.report import render
     from llamalab.report.experiment_results import recorded_results
     from llamalab.report.recorded_runs import PACKAGED, recorded_runs
@@ -71,7 +71,7 @@ def _drawn(record: "Record", stack: str | None, hardware: str | None) -> tuple[s
     try:
         return render(record, *beside, stack=stack, hardware=hardware), remarks
     except Exception as error:
-        # What others measured, drawn beside this run, must not cost its page.
+        # A failure to draw other people's measurements must not cost the page of this run.
         if not any(beside):
             raise
         html = render(record, stack=stack, hardware=hardware)
@@ -86,7 +86,7 @@ def write_files(texts: dict[Path, str], page: Path, html: str) -> None:
 
 
 def check_page(page: Path, beside: tuple[Path, ...] | None = None) -> None:
-    """Refuse before any work what could not be written after it: the page and what goes beside it, or all of that."""
+    """Refuse before any work outputs that could not be written after it: the page and its files."""
     if page.suffix.lower() not in (".html", ".htm"):
         raise InputError(f"--out must end in .html; got {str(page)!r}; the record and the CSVs are named after it")
     marks = _targets(page)
@@ -94,13 +94,13 @@ def check_page(page: Path, beside: tuple[Path, ...] | None = None) -> None:
 
 
 def default_page(model: str, device: str) -> Path:
-    """Where the page of a model goes when nobody says: a plain name, whatever the model is called."""
+    """The default path of a model's page: a plain name, whatever the model's name."""
     stem = re.sub(r"[^A-Za-z0-9._-]+", "-", model).strip("-.")[:100] or "model"
     return Path(FOLDER) / f"{stem}-{device}.html"
 
 
 def _targets(page: Path) -> dict[Path, str]:
-    """Every file of a report, and what tells that one which stands there already is ours."""
+    """Every file of a report, and the mark by which an existing one is ours."""
     from llamalab.report import CSV_HEADS, OURS
 
     tables = {page.with_suffix(f".{name}.csv"): head for name, head in CSV_HEADS.items()}

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 def _tell(args: argparse.Namespace, answer: Answer) -> None:
-    """The first lines of an answer in words, or all of it, as --format says."""
+    """Print the first lines of an answer, or all of it, by --format."""
     shown = "\n".join(map(printable, answer.lead)) if args.format == "table" else answer_text(answer, args.format)
     print(shown, flush=True)
 
@@ -34,23 +34,23 @@ def show_record(record: "Record", args: argparse.Namespace) -> int:
 
 
 def show_kept(record: "Record", args: argparse.Namespace, kept: Path | None) -> int:
-    """As show_record; whatever goes wrong, the record is there, and it is said how to go on from it."""
+    """As show_record; after an error the record remains, and the message says how to render it."""
     try:
         return show_record(record, args)
     except Exception as error:
         again = f"the record is kept: render again with llamalab report --from {kept}" if kept else "see the record"
-        told = (
+        cause = (
             error.spelled(option_of)
             if isinstance(error, LlamaLabError)
             else str(error)
             if isinstance(error, OSError)
             else f"{type(error).__name__}: {error}"
         )
-        raise UnavailableError(f"the page must be drawn from what was measured; {told}; {again}") from error
+        raise UnavailableError(f"the page must be drawn from what was measured; {cause}; {again}") from error
 
 
 def show_profiles(args: argparse.Namespace, text: str) -> int:
-    """The page and the CSVs of profiles; their JSON is what they were read from, and stays as it is."""
+    """The page and the CSVs of profiles; their JSON file is unchanged."""
     from llamalab.cli.profile_output import profile_answer
     from llamalab.records.profile import profiles_from_json
     from llamalab.report import profile_csv_files, render_profiles
@@ -62,11 +62,11 @@ def show_profiles(args: argparse.Namespace, text: str) -> int:
     check_page(page, tuple(texts))
     html = render_profiles(profiles)
     write_files(texts, page, html)
-    told = [
+    lead = [
         f"{one.model}, {one.kind}, {phase.phase}: {largest_parts(phase)}" for one in profiles for phase in one.phases
     ]
     answer = profile_answer(profiles)
-    _tell(args, Answer(answer.data, tuple(told), answer.tables))
+    _tell(args, Answer(answer.data, tuple(lead), answer.tables))
     for remark in (remark for profile in profiles for remark in profile.notes):
         note(remark)
     note(f"the page is {page} ({format_bytes(len(html.encode()))})")
@@ -109,6 +109,6 @@ def show_training(args: argparse.Namespace, text: str) -> int:
 def _uncalibrated(record: "Record") -> tuple[str, ...]:
     if record.constants is not None:
         grade = grades.read_grade(record.constants.get("grade"))
-        told = f"predictions rest on a calibration graded {grade.words}; run llamalab calibrate on a quiet machine"
-        return (told,) if grade.name == "poor" else ()
+        words = f"predictions rest on a calibration graded {grade.words}; run llamalab calibrate on a quiet machine"
+        return (words,) if grade.name == "poor" else ()
     return ("predictions rest on roofs alone, which leave out the time of a call; llamalab calibrate adds it",)

@@ -1,4 +1,4 @@
-"""`llamalab roofline`: what limits each operation on a device, and what would move it."""
+"""`llamalab roofline`: the limit of each operation on a device, and changes that would raise it."""
 
 import argparse
 
@@ -139,7 +139,7 @@ def _place(row: dict[str, Any]) -> dict[str, Any]:
 
 
 def _words(phase: str, rows: list[dict[str, Any]]) -> list[str]:
-    """One sentence per limit of a pass: its share, its operations, and what would move it."""
+    """One sentence per limit of a pass: its share, its operations, and changes that would raise it."""
     own = [row for row in rows if row["phase"] == phase]
     total_s = sum(row["total_s"] for row in own)
     for row in own:

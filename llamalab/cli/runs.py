@@ -1,4 +1,4 @@
-"""The options that describe a run on a device, and the sweeps they can span.
+"""The options that describe a run on a device, and sweeps over them.
 
 A sweep is several values of an option: 1,2,4 or first-last*factor or first-last+step.
 """
@@ -199,14 +199,14 @@ def _as_run(args: argparse.Namespace, spec: HardwareSpec, work: Workload) -> Wor
         return work
     try:
         return prepared(spec, work, name)[0]
-    except UnavailableError:  # constants_of tells why
+    except UnavailableError:  # constants_of reports the error
         return work
 
 
 def _stack(args: argparse.Namespace, spec: HardwareSpec) -> str | None:
-    """The stack that is named; else the one that is usual on the device, unless the options tell how it is run."""
-    told = args.basis or args.fused or args.unfused or args.constants or args.attention != "flash"
-    return args.stack or (None if told else assumed_stack(spec))
+    """The named stack; else the usual one of the device, unless other options describe the kernels."""
+    named = args.basis or args.fused or args.unfused or args.constants or args.attention != "flash"
+    return args.stack or (None if named else assumed_stack(spec))
 
 
 def _takes_threads(args: argparse.Namespace, spec: HardwareSpec) -> bool:
@@ -215,7 +215,7 @@ def _takes_threads(args: argparse.Namespace, spec: HardwareSpec) -> bool:
 
 
 def _check_stack(args: argparse.Namespace) -> None:
-    """A stack settles what the other options ask for."""
+    """Refuse options whose setting is part of a stack."""
     if args.stack is None:
         return
     if args.stack not in STACK_NAMES:
@@ -233,7 +233,7 @@ def _check_stack(args: argparse.Namespace) -> None:
 
 
 def constants_of(args: argparse.Namespace, case: Case) -> Constants | StackConstants:
-    """What the prediction of a case rests on: its device, and how its weights are stored."""
+    """The basis of a case's prediction: its device, and the storage of its weights."""
     spec, work = case.spec, case.work
     name = _stack(args, spec)
     if name and args.basis != "bound":

@@ -1,4 +1,4 @@
-"""`llamalab score FILE.csv`: how far predictions are from measured runs."""
+"""`llamalab score FILE.csv`: errors of predictions against measured runs."""
 
 import argparse
 from collections import Counter
@@ -35,7 +35,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Print a row per group, all points together, and what could not be predicted, by reason."""
+    """Print a row per group, all points together, and rows without a prediction, by reason."""
     rows = read_rows(args.file)
     scored = [predict_row(row, args.stack) for row in rows]
     groups = [dict(zip(GROUP_KEYS, key, strict=True)) | summary(members) for key, members in grouped(scored).items()]

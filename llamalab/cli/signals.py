@@ -1,4 +1,4 @@
-"""SIGTERM and SIGHUP end a command as Ctrl-C does: it unwinds, and what is unfinished goes. None of them is lost."""
+"""SIGTERM and SIGHUP end a command like Ctrl-C: it unwinds, and unfinished files are removed."""
 
 import signal
 import sys

@@ -1,4 +1,4 @@
-"""The speed at which a text was made, beside what this machine could have reached.
+"""The speed of generated text, compared with the roofs of this machine.
 
 TTFT is the time to the first token. A bound is the sum over all operations of the longer of
 FLOPs / matrix roof and bytes / streaming roof, both measured here (llamalab.measure.roofs.probes); a share
@@ -9,11 +9,11 @@ from collections.abc import Sequence
 from time import perf_counter
 
 from llamalab.analytic.kept_weights import model_ops
-from llamalab.analytic.ops import add_up
+from llamalab.analytic.op import add_up
 from llamalab.analytic.pass_shape import PassShape
 from llamalab.analytic.roofline import Rates, predict_op
 from llamalab.cli.output import percent
-from llamalab.formatting import format_si
+from llamalab.formatting import format_rate, format_si
 from llamalab.startup.hints import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -30,7 +30,7 @@ class Stopwatch:
         self.first_s = self.all_begun_s = self.last_s = 0.0
 
     def see(self, row: int, tokens: int) -> None:
-        """Row `row` has so many new tokens now; the same number as before is no event."""
+        """Record that row `row` has so many new tokens now; an unchanged number is no event."""
         if tokens == self._tokens[row]:
             return
         self.last_s = perf_counter() - self._start_s
@@ -70,13 +70,13 @@ def speed_summary(watch: Stopwatch, generations: Sequence["Generation"], attenti
     if watch.decoded == 0:
         return [f"{ttft}; {watch.tokens} new token: tokens/s of decode is not measured", roofs]
     decode_bound_s, moved = bound(generations, attention, rates, decode=True)
-    speed = f"decode {watch.decoded / watch.decode_s:.1f} tokens/s ({watch.tokens} new tokens)"
+    speed = f"decode {format_rate(watch.decoded / watch.decode_s)} tokens/s ({watch.tokens} new tokens)"
     share = f"{format_si(moved / watch.decode_s, 'B/s')}, {_share(decode_bound_s, watch.decode_s)}"
     return [f"{ttft}; {speed}, {share}", roofs]
 
 
 def _share(bound_s: float, seconds: float) -> str:
-    """The share of the roof that was reached. What is faster than every probe was seen, and so is the roof."""
+    """The share of the roof that was reached, at most 1: a rate above every probe raises the roof."""
     if bound_s > seconds:
         return "100.0 % of the roof (faster than its probes: weights from a cache, or a machine that was slower then)"
     return f"{percent(bound_s / seconds)} of the roof"

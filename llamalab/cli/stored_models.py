@@ -1,4 +1,4 @@
-"""`--model PATH` of a file with a storage of its own: the bytes of its weights, from headers or a config alone."""
+"""`--model PATH` with a storage of its own: the bytes of its weights, from headers or a config alone."""
 
 import argparse
 import os
@@ -91,7 +91,7 @@ def _of_config(path: "Path") -> HfStorage | None:
     return hf_storage(config, read_arch(str(path))) if "quantization_config" in config else None
 
 
-def _of_entries(arch: LlamaArch, entries: list[_Entry], told: HfStorage | None) -> StoredWeights:
+def _of_entries(arch: LlamaArch, entries: list[_Entry], declared: HfStorage | None) -> StoredWeights:
     layers = [0] * arch.n_layers
     for entry in entries:
         if (found := _LAYER.search(entry.name)) and int(found[1]) < arch.n_layers:
@@ -99,8 +99,8 @@ def _of_entries(arch: LlamaArch, entries: list[_Entry], told: HfStorage | None) 
     size = sum(entry.bytes for entry in entries)
     by_layer = tuple(layers) if all(layers) else ()
     table = sum(entry.bytes for entry in entries if _TABLE.search(entry.name))
-    if told is not None:
-        return StoredWeights(arch, size, told.kind, _dtype(told), by_layer, table)
+    if declared is not None:
+        return StoredWeights(arch, size, declared.kind, _dtype(declared), by_layer, table)
     matrices = [entry for entry in entries if _LAYER.search(entry.name) and (entry.elements or 0) > 2 * arch.dim]
     kinds = _by_bytes(matrices or entries)
     if len(kinds) == 1 and kinds[0] in _PLAIN:
@@ -130,11 +130,11 @@ def _product(shape: tuple[int, ...]) -> int:
 
 
 def noted_storage(args: argparse.Namespace) -> StoredWeights | None:
-    """The storage of --model, taken for --weight-dtype; None where the path tells nothing."""
+    """The storage of --model, as default of --weight-dtype; None where it is unknown."""
     found = stored_model(args.model)
     if found is not None and (found.weight_dtype not in _PLAIN.values() or found.weight_dtype != args.dtype):
-        told = f"weights as the file stores them: {found.kind}, {format_bytes(found.bytes)} ({found.bytes:,} bytes)"
-        note(told, once=True)
+        text = f"weights as the file stores them: {found.kind}, {format_bytes(found.bytes)} ({found.bytes:,} bytes)"
+        note(text, once=True)
     if found is not None:
         args.weight_dtype = found.weight_dtype
     return found

@@ -1,7 +1,7 @@
-"""Standard input, output and error as a command needs them, whatever it was started with.
+"""Standard input, output and error in a usable state, whatever the process was started with.
 
-A closed output fails when it is written to, as a full one does; notes that nobody can read never end a command; a
-terminal without a sign gets a question mark.
+A closed output fails at the first write, like a full one; notes that cannot be written never end a command;
+characters that a terminal cannot encode become question marks.
 """
 
 import io
@@ -10,8 +10,8 @@ import sys
 
 
 def prepare() -> None:
-    """Stand-ins for closed streams, and no stream that a sign or a full disk below stderr can break."""
-    # Any file opened later would take the number of a closed stream, and get what is printed to it.
+    """Replace closed streams, and make stderr safe against unencodable characters and full disks."""
+    # Otherwise a file opened later would get the descriptor of a closed stream, and its output.
     for number in range(3):
         try:
             os.fstat(number)
@@ -31,13 +31,13 @@ def prepare() -> None:
 
 
 def discard() -> None:
-    """What Python still flushes at exit goes nowhere, not to a traceback."""
+    """Discard Python's flush at exit, so that it cannot raise."""
     with open(os.devnull, "wb") as nowhere:
         os.dup2(nowhere.fileno(), sys.stdout.fileno())
 
 
 class _Notes(io.FileIO):
-    """A file that says it took what it could not write."""
+    """A file that ignores failed writes."""
 
     def write(self, data: object) -> int:
         try:

@@ -1,4 +1,4 @@
-"""Predictions of every combination that the options of a run span: a row each, with the reason where there is none."""
+"""Predictions of every combination of a run's options: a row each, with the reason where there is none."""
 
 import argparse
 from collections.abc import Iterator
@@ -123,7 +123,7 @@ def _needed_bytes(case: Case) -> int:
 
 
 def _times(case: Case, constants: Basis) -> tuple[Times, float]:
-    """What is predicted, and the bound of the whole run."""
+    """Predicted times, and the bound of the whole run."""
     arch, work, spec = case.arch, case.work, case.spec
     if not case.split.only_tensor:
         from llamalab.analytic.split_forecast import forecast_split

@@ -1,4 +1,4 @@
-"""What the system says, as one sentence: no room, no memory, no more files, no such name."""
+"""Errors of the operating system as one sentence: no space, no memory, too many files, no such name."""
 
 import errno
 import os
@@ -22,7 +22,7 @@ _LACKS = {
 
 
 def sentence_of(error: Exception) -> str | None:
-    """What the system refused, and what to do; None for an error that is not the system's."""
+    """The refused operation, and the remedy; None for an error that is not the system's."""
     if isinstance(error, OSError):
         where = "".join(f"{os.fsdecode(name)}: " for name in (error.filename,) if isinstance(name, str | bytes))
         said = error.strerror or str(error) or type(error).__name__

@@ -1,4 +1,4 @@
-"""`llamalab taps`: the places where one can look inside the model, and the size of what is there."""
+"""`llamalab taps`: the tap points of the model, with the size of each tensor."""
 
 import argparse
 from math import prod
@@ -81,7 +81,7 @@ _PASSES = (
 
 
 def letter_sizes(arch: LlamaArch, *, batch: int, new_tokens: int, context_tokens: int | None = None) -> dict[str, int]:
-    """What each letter of a shape stands for in one pass. Raises InputError for a context below the new tokens.
+    """The size of each letter of a shape in one pass. Raises InputError for a context below the new tokens.
 
     >>> from llamalab.presets import PRESETS
     >>> letter_sizes(PRESETS["70b"].arch, batch=1, new_tokens=1, context_tokens=9)["K"]

@@ -1,4 +1,4 @@
-"""Answers on a terminal: as wide as it is, in colour where it shows some and nobody minds (NO_COLOR)."""
+"""Answers on a terminal: at its width, in colour where it supports colour and NO_COLOR is not set."""
 
 import os
 import sys
@@ -32,9 +32,9 @@ def fitted_to_terminal(answer: Answer, *, verbose: bool = False) -> str:
 
 def width_of_output() -> int | None:
     """Columns of the terminal that standard output is; COLUMNS if it is set; None where nothing limits them."""
-    told = os.environ.get("COLUMNS", "")
-    if told.isdecimal() and int(told):
-        return max(LEAST_WIDTH, int(told))
+    columns = os.environ.get("COLUMNS", "")
+    if columns.isdecimal() and int(columns):
+        return max(LEAST_WIDTH, int(columns))
     try:
         return max(LEAST_WIDTH, os.get_terminal_size(sys.stdout.fileno()).columns) if sys.stdout.isatty() else None
     except (AttributeError, OSError, ValueError):
@@ -109,7 +109,7 @@ def behind(line: str, start: int, width: int) -> list[str]:
 
 
 def _lead(lead: tuple[str, ...], width: int | None, colour: bool) -> str:
-    """The answer, in bold, and what is said beside it."""
+    """The lead in bold, and the remarks."""
     shown = [printable(line) for line in lead]
     # A drawing in characters must not be broken.
     lines = [wrapped(line, width) if width and len(line) > width and "|" not in line else [line] for line in shown]

@@ -1,4 +1,4 @@
-"""`llamalab tokenizer`: train a vocabulary, see what one makes of a text and back, and what goes with it."""
+"""`llamalab tokenizer`: train a vocabulary, encode and decode text, and show a checkpoint's text settings."""
 
 import argparse
 import sys
@@ -89,7 +89,7 @@ def _decode(args: argparse.Namespace) -> int:
 
 
 def _show(args: argparse.Namespace) -> int:
-    """What the checkpoint says about text, one thing a line."""
+    """The text settings of a checkpoint, one a line."""
     from llamalab.text import load_tokenizer
 
     tokenizer = load_tokenizer(args.file)

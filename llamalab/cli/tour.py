@@ -1,18 +1,17 @@
 """`llamalab tour`: one pass of a real sentence through a checkpoint, operation by operation.
 
-Shows of each operation what it does, its shape, its FLOPs and bytes, its time and a glimpse of what it made; then what
-each token of one head looks at, drawn in characters, and the likeliest next tokens.
+Shows of each operation its purpose, shape, FLOPs, bytes, time and some values; then the attention of each token in one
+head, drawn in characters, and the likeliest next tokens.
 """
 
 import argparse
 
 from llamalab.choices import ACTIVATION_DTYPES
-from llamalab.cli.arguments import add_format, one_of
+from llamalab.cli.arguments import add_format, add_place, one_of
 from llamalab.cli.delivery import give
 from llamalab.cli.output import Answer, Column, Table, percent
 from llamalab.cli.parser import Parser
 from llamalab.cli.text_options import check_paths, open_model, open_tokenizer
-from llamalab.cli.tour_words import what_does
 from llamalab.errors import InputError
 from llamalab.formatting import format_bytes, format_seconds, format_si
 from llamalab.startup.hints import TYPE_CHECKING, Any
@@ -53,7 +52,7 @@ def configure(parser: Parser) -> None:
         metavar="|".join(ACTIVATION_DTYPES),
         help="of weights (default: the checkpoint's)",
     )
-    parser.add_argument("--device", default="cpu", help="cpu, cuda or cuda:N (default: cpu)")
+    add_place(parser, ("cpu", "cuda", "mps"), "cpu")
     add_format(parser)
 
 
@@ -134,7 +133,7 @@ _NEXT = (Column("piece", "piece", repr), Column("probability", "probability", pe
 
 
 def _step(number: int, step: "WalkStep") -> dict[str, Any]:
-    from llamalab.instrument.points import point_of
+    from llamalab.instrument.points import point_of, what_does
 
     values = step.tensor.float()
     return {
@@ -166,7 +165,7 @@ def _numbers(values: list[float | None]) -> str:
 
 
 def _glimpse(values: "Tensor") -> list[float | None]:
-    """The first values of the last token, which is the one that is continued; None for what no number stands for."""
+    """The first values of the last token, which is the one that is continued; None for outputs without numbers."""
     last = values[0, ..., -1, :].flatten()[:GLIMPSE].tolist()
     return [value if abs(value) != float("inf") else None for value in last]
 

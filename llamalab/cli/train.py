@@ -1,4 +1,4 @@
-"""`llamalab train`: a small model on real text, with the step's time and memory predicted beside the measured."""
+"""`llamalab train`: a small model on real text, with the step's time and memory predicted and measured."""
 
 import argparse
 from pathlib import Path
@@ -13,6 +13,7 @@ from llamalab.cli.train_answer import training_answer
 from llamalab.errors import InputError, UnavailableError
 from llamalab.files.inputs import check_exists
 from llamalab.files.outputs import check_target, write_text
+from llamalab.formatting import format_rate
 from llamalab.measure.device.kinds import DEVICES
 from llamalab.startup.hints import TYPE_CHECKING, Any
 
@@ -59,7 +60,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def answer(args: argparse.Namespace) -> Answer:
-    """The steps that were taken, beside what was predicted. Raises InputError where a run cannot go on as asked."""
+    """The steps taken, with the predictions. Raises InputError where a run cannot be resumed with these options."""
     check_exists(args.tokenizer, "tokenizer")
     _check_outputs(args)
     name, arch = short_name(args.model), find_model(args.model)[1]
@@ -111,7 +112,7 @@ def _curve_path(args: argparse.Namespace) -> Path | None:
 
 
 def _keep(args: argparse.Namespace, data: dict[str, Any]) -> None:
-    """The run as JSON beside its checkpoint, and the curve."""
+    """Write the run as JSON in its folder, and the curve."""
     import json
 
     if args.run is not None:
@@ -188,7 +189,7 @@ def _followed(
                 saved_s = perf_counter()
             used = expected.mfu(step_s)
             progress(
-                f"loss {taken.loss:.2f}, {trainer.plan.tokens / step_s:,.0f} tok/s, "
+                f"loss {taken.loss:.2f}, {format_rate(trainer.plan.tokens / step_s)} tok/s, "
                 f"MFU {'-' if used is None else f'{used:.0%}'}",
                 (trainer.done - first) / (last - first),
             )

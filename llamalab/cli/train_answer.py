@@ -1,8 +1,8 @@
-"""What `llamalab train` answers: the steps that were taken, and what was predicted of one beside what it took."""
+"""The answer of `llamalab train`: the steps, and the predicted and measured costs of one."""
 
 from llamalab.cli.output import Answer, Column, Table
 from llamalab.errors import InputError
-from llamalab.formatting import format_bytes, format_seconds, format_si
+from llamalab.formatting import format_bytes, format_rate, format_seconds, format_si
 from llamalab.startup.hints import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -25,7 +25,7 @@ def training_answer(
     measured: dict[str, Any],
     expected: "StepForecast",
 ) -> Answer:
-    """The steps as rows, and above them what one was predicted to take and hold beside what it took and held."""
+    """The steps as rows, after the predicted and measured time and memory of one."""
     from statistics import median
 
     if not rows:
@@ -52,7 +52,7 @@ def training_answer(
         f"{about['model']}: loss {rows[0]['loss']:.3f} to {rows[-1]['loss']:.3f} in steps {rows[0]['step']} to "
         f"{rows[-1]['step']}, {measured['held_out_loss']:.3f} held out",
         f"  a step takes {format_seconds(step_s)}, {_against(expected, step_s)}",
-        f"  {tokens_per_s:,.0f} tokens/s, {reached}",
+        f"  {format_rate(tokens_per_s)} tokens/s, {reached}",
         f"  it holds {'-' if held is None else format_bytes(held)} at its peak, predicted "
         f"{format_bytes(expected.predicted_memory_bytes)}"
         + ("" if held is None else f" ({expected.predicted_memory_bytes / held - 1:+.1%})"),
@@ -62,7 +62,7 @@ def training_answer(
 
 
 def _against(expected: "StepForecast", step_s: float) -> str:
-    """The prediction in words, and how far off it is."""
+    """The prediction in words, and its error."""
     if expected.predicted_step_s is None:
         return f"not predicted ({expected.reason})"
     return f"predicted {format_seconds(expected.predicted_step_s)} ({expected.predicted_step_s / step_s - 1:+.0%})"

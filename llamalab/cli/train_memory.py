@@ -1,10 +1,17 @@
-"""`llamalab train-memory`: what a training step needs, and what recomputation saves."""
+"""`llamalab train-memory`: memory and FLOPs of a training step, and the savings of recomputation."""
 
 import argparse
 
 from llamalab.analytic.pass_shape import PassShape
 from llamalab.analytic.saved_activations import IMPLEMENTATIONS, TRAINED_WITH, Kept
-from llamalab.analytic.training import RECOMPUTE, training_flops, training_memory
+from llamalab.analytic.training import RECOMPUTE, training_flops
+from llamalab.analytic.training_solve import (
+    TRAINING_QUESTIONS,
+    TrainingStep,
+    check_training_fits,
+    solved_training,
+    training_changes_that_fit,
+)
 from llamalab.cli.arguments import (
     add_choice,
     add_counts,
@@ -12,24 +19,27 @@ from llamalab.cli.arguments import (
     add_format,
     add_model,
     add_shared,
+    bytes_of_option,
     chosen_model,
+    one_of,
 )
 from llamalab.cli.combinations import axis, combined, models
 from llamalab.cli.delivery import give
+from llamalab.cli.device_memory import DEVICES, device_memory, devices_that_hold
 from llamalab.cli.devices import chosen_devices
-from llamalab.cli.output import Answer, Column, Table
+from llamalab.cli.output import Answer, Column, Table, counted
 from llamalab.cli.packing import add_packing, documents_of, said_of
 from llamalab.cli.parser import Parser
-from llamalab.errors import DoesNotFitError
+from llamalab.errors import InputError
 from llamalab.formatting import format_bytes, format_si
 from llamalab.startup.hints import Any
 from llamalab.units import FLOAT_DTYPES
 
 SUMMARY = "memory and FLOPs of a training step, by recomputation level"
 EXAMPLES = (
-    "llamalab train-memory --model 7b --context 4096",
     "llamalab train-memory --model 70b --context 4096 --batch 2 --tensor-parallel 8 --recompute selective",
     "llamalab train-memory --model 7b --context 8192 --packing 16 --implementation fused",
+    "llamalab train-memory --model 7b --recompute full --memory 141GB --solve batch",
 )
 _COLUMNS = (
     Column("recompute", "recompute"),
@@ -60,12 +70,19 @@ def configure(parser: Parser) -> None:
     add_choice(parser, "--recompute", RECOMPUTE, "none", "what the backward pass computes again")
     add_packing(parser)
     add_shared(parser)
-    parser.add_argument("--hardware", help="refuse what does not fit into this device; exit code 3")
+    space = parser.add_mutually_exclusive_group()
+    space.add_argument(
+        "--memory", type=bytes_of_option("--memory"), metavar="SIZE", help="of one device; exit code 3 past it"
+    )
+    space.add_argument("--hardware", metavar="NAME", help="refuse what does not fit into this device; exit code 3")
+    about = "what to look for: the most that fits, or the least that makes it fit"
+    words = TRAINING_QUESTIONS
+    parser.add_argument("--solve", type=one_of("--solve", words), metavar="|".join(words), help=about)
     add_format(parser)
 
 
 def run(args: argparse.Namespace) -> int:
-    """Print every recomputation level; DoesNotFitError where the chosen one does not fit into --hardware."""
+    """Print every recomputation level; DoesNotFitError where the chosen one does not fit into the memory."""
     give(answer(args), args)
     return 0
 
@@ -78,6 +95,27 @@ def answer(args: argparse.Namespace) -> Answer:
 
 
 def _one(args: argparse.Namespace) -> Answer:
+    model, step = _asked(args)
+    sizes = _sizes(args)
+    if args.solve == "device":
+        if sizes:
+            raise InputError("--solve device must come without --memory and --hardware; leave them out")
+        return _devices(model, step)
+    if args.solve is not None:
+        if len(sizes) != 1:
+            raise InputError(f"--solve must come with --memory or one device of --hardware; got {len(sizes)} of them")
+        step = solved_training(args.solve, step, *sizes.values())
+    for name, size in sizes.items():
+        check_training_fits(step, size, name)
+    data = _data(model, step) | {"solved": args.solve}
+    if len(sizes) == 1:
+        (size,) = sizes.values()
+        data |= {"memory_bytes": size, "left_bytes": size - data["total_bytes"]}
+    lead = (*_lead(model, step), *_room_words(data, sizes))
+    return Answer(data, lead, _tables(data))
+
+
+def _asked(args: argparse.Namespace) -> tuple[str, TrainingStep]:
     model, arch = chosen_model(args)
     shape = PassShape(
         new_tokens=args.context,
@@ -86,47 +124,82 @@ def _one(args: argparse.Namespace) -> Answer:
         attention=args.attention,
         tensor_parallel=args.tensor_parallel,
     )
-    documents = documents_of(args)
-    rows = []
-    for level in RECOMPUTE:
-        memory = training_memory(arch, shape, recompute=level, implementation=args.implementation, documents=documents)
-        flops = training_flops(arch, shape, recompute=level, documents=documents)
-        rows.append(
-            {"recompute": level, **memory._asdict(), "total_bytes": memory.total_bytes, "flops": flops.total}
-            | {f"flops_{part}": count for part, count in flops._asdict().items()}
-            | {"chosen": level == args.recompute}
-        )
-    chosen = next(row for row in rows if row["chosen"])
-    if args.hardware is not None:
-        _check_fits(args.hardware, chosen)
-    kept = [item._asdict() for item in Kept(arch, shape, args.implementation, documents=documents).block()]
+    return model, TrainingStep(arch, shape, args.recompute, args.implementation, documents_of(args))
+
+
+def _sizes(args: argparse.Namespace) -> dict[str, int]:
+    """The memory of every device that was named."""
+    if args.memory is not None:
+        return {"the memory": args.memory}
+    specs = chosen_devices(args.hardware) if args.hardware is not None else []
+    sized = [spec for spec in specs if spec.usable_memory_bytes] if len(specs) > 1 else specs
+    return {spec.name: device_memory(spec) for spec in sized}
+
+
+def _data(model: str, step: TrainingStep) -> dict[str, Any]:
+    rows = [_level(step._replace(recompute=level)) | {"chosen": level == step.recompute} for level in RECOMPUTE]
+    kept = Kept(step.arch, step.shape, step.implementation, documents=step.documents).block()
     inputs = {
-        "context": args.context,
-        "batch": args.batch,
-        "attention": args.attention,
-        "tensor_parallel": args.tensor_parallel,
-        "dtype": args.dtype,
-        "implementation": args.implementation,
-        "documents": list(documents),
+        "context": step.shape.new_tokens,
+        "batch": step.shape.batch,
+        "attention": step.shape.attention,
+        "tensor_parallel": step.shape.tensor_parallel,
+        "dtype": step.shape.dtype,
+        "implementation": step.implementation,
+        "documents": list(step.documents),
     }
-    data = {"model": model, "inputs": inputs, "basis": "counted", **chosen}
-    lead = (
-        f"training {model} with AdamW, {args.batch} × {args.context} tokens, {args.dtype}, {args.attention} attention"
-        f"{f', on each of {args.tensor_parallel} devices' if args.tensor_parallel > 1 else ''}",
-        f"  {format_bytes(chosen['total_bytes'])} with recompute {args.recompute}, before buffers and fragmentation",
-        *([f"  {words}"] if (words := said_of(args.context, documents)) else []),
+    chosen = next(row for row in rows if row["chosen"])
+    return {
+        "model": model, "inputs": inputs, "basis": "counted", **chosen,
+        "levels": rows, "kept_by_block": [item._asdict() for item in kept],
+    }  # fmt: skip
+
+
+def _level(step: TrainingStep) -> dict[str, Any]:
+    memory = step.memory
+    flops = training_flops(step.arch, step.shape, recompute=step.recompute, documents=step.documents)
+    row = {"recompute": step.recompute, **memory._asdict(), "total_bytes": memory.total_bytes, "flops": flops.total}
+    return row | {f"flops_{part}": count for part, count in flops._asdict().items()}
+
+
+def _tables(data: dict[str, Any]) -> tuple[Table, ...]:
+    return (Table(_COLUMNS, data["levels"]), Table(_SAVED, data["kept_by_block"]))
+
+
+def _lead(model: str, step: TrainingStep) -> tuple[str, ...]:
+    shape, words = step.shape, said_of(step.shape.new_tokens, step.documents)
+    ranks = f", on each of {shape.tensor_parallel} devices" if shape.tensor_parallel > 1 else ""
+    return (
+        f"training {model} with AdamW, {shape.batch} × {shape.new_tokens} tokens, {shape.dtype}, "
+        f"{shape.attention} attention{ranks}",
+        f"  {format_bytes(step.memory.total_bytes)} with recompute {step.recompute}, before buffers and fragmentation",
+        *([f"  {words}"] if words else []),
     )
-    data |= {"levels": rows, "kept_by_block": kept}
-    return Answer(data, lead, (Table(_COLUMNS, rows), Table(_SAVED, kept)))
 
 
-def _check_fits(hardware: str, chosen: dict[str, Any]) -> None:
-    for spec in chosen_devices(hardware):
-        room = spec.usable_memory_bytes
-        short = 0 if room is None else chosen["total_bytes"] - room
-        if room is not None and short > 0:
-            raise DoesNotFitError(
-                f"the step must fit into {spec.name}: it needs {format_bytes(chosen['total_bytes'])} of "
-                f"{format_bytes(room)}, {format_bytes(short)} too much; "
-                "try --recompute full, a smaller --batch or more --tensor-parallel"
-            )
+def _room_words(data: dict[str, Any], sizes: dict[str, int]) -> list[str]:
+    """What was looked for, and what is left of the memory."""
+    inputs, lines = data["inputs"], []
+    if data["solved"] is not None:
+        lines.append("  " + {
+            "batch": f"at most {counted(inputs['batch'], 'sequence')} in a step",
+            "context": f"at most {counted(inputs['context'], 'token')} in each sequence",
+            "weights": f"{inputs['dtype']} is the widest type that fits",
+            "ranks": f"at least {counted(inputs['tensor_parallel'], 'device')}",
+            "recompute": f"at least {data['recompute']} recomputation",
+        }[data["solved"]])  # fmt: skip
+    if "left_bytes" in data:
+        (name,) = sizes
+        lines.append(
+            f"  fits into {format_bytes(data['memory_bytes'])} of {name}: {format_bytes(data['left_bytes'])} is left"
+        )
+    return lines
+
+
+def _devices(model: str, step: TrainingStep) -> Answer:
+    """The devices of the table on which the step fits, smallest first."""
+    held = step.memory.total_bytes
+    rows = devices_that_hold(held, "the step", lambda size: training_changes_that_fit(step, size))
+    data = _data(model, step) | {"solved": "device", "devices": rows}
+    found = f"  fits into {counted(len(rows), 'device')} of the table, {rows[0]['hardware']} first"
+    return Answer(data, (*_lead(model, step), found), (Table(DEVICES, rows), *_tables(data)))

@@ -28,7 +28,7 @@ from llamalab.cli.output import Answer, Column, Table
 from llamalab.cli.packing import add_packing, documents_of, said_of
 from llamalab.cli.parser import Parser
 from llamalab.errors import InputError
-from llamalab.formatting import format_bytes, format_seconds, format_si
+from llamalab.formatting import format_bytes, format_rate, format_seconds, format_si
 from llamalab.startup.hints import Any
 
 SUMMARY = "memory per device, FLOPs and time of full training, LoRA and QLoRA, with ZeRO, parallelism and offload"
@@ -41,7 +41,7 @@ _STEPS = (
     Column("total_bytes", "each device", format_bytes),
     Column("flops", "FLOPs", lambda value: format_si(value, "FLOP")),
     Column("step_s", "a step", format_seconds),
-    Column("tokens_per_s", "tokens/s", "{:,.0f}".format),
+    Column("tokens_per_s", "tokens/s", format_rate),
     Column("largest_batch", "largest batch"),
 )
 _ROWS = (Column("term", "on each device"), Column("bytes", "size", format_bytes))
@@ -92,13 +92,13 @@ def configure(parser: Parser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Print what a step takes; DoesNotFitError where it does not fit into --memory or --hardware."""
+    """Print the costs of a step; DoesNotFitError where it does not fit into --memory or --hardware."""
     give(answer(args), args)
     return 0
 
 
 def answer(args: argparse.Namespace) -> Answer:
-    """What a step takes; a row for each of several. Raises DoesNotFitError where it does not fit into the memory."""
+    """The costs of a step; a row for each of several. Raises DoesNotFitError where it does not fit into the memory."""
     return combined(args, _one, [models(args), *axis(args, "dtype", "tensor_parallel", "batch", "context")], _STEPS)
 
 
@@ -108,11 +108,29 @@ def _one(args: argparse.Namespace) -> Answer:
         raise InputError(f"--utilisation must be more than 0 and at most 1; got {args.utilisation}")
     lora = _adapters(args)
     step = Tuning(
-        arch, args.context, args.batch, args.method, lora, args.dora, args.embeddings, not args.single_quant,
-        args.dtype, args.optimizer, True, args.attention, args.implementation, args.recompute, args.accumulate,
-        args.zero, args.data_parallel, args.tensor_parallel, args.split_norms, args.pipeline_parallel,
-        args.offload, documents=documents_of(args),
-    )  # fmt: skip
+        arch,
+        seq=args.context,
+        batch=args.batch,
+        method=args.method,
+        lora=lora,
+        dora=args.dora,
+        train_embeddings=args.embeddings,
+        double_quant=not args.single_quant,
+        precision=args.dtype,
+        optimizer=args.optimizer,
+        fused_optimizer=True,
+        attention=args.attention,
+        implementation=args.implementation,
+        recompute=args.recompute,
+        accumulate=args.accumulate,
+        zero=args.zero,
+        data_parallel=args.data_parallel,
+        tensor_parallel=args.tensor_parallel,
+        sequence_parallel=args.split_norms,
+        pipeline_parallel=args.pipeline_parallel,
+        offload=args.offload,
+        documents=documents_of(args),
+    )
     name, size, peak = _device(args, step.dtype)
     if args.solve is not None:
         if size is None:
@@ -143,7 +161,7 @@ def _one(args: argparse.Namespace) -> Answer:
 
 
 def _inputs(step: Tuning) -> dict[str, Any]:
-    """What was asked, by the names of the options."""
+    """The settings, by the names of the options."""
     return {
         "context" if key == "seq" else key: value
         for key, value in step._asdict().items()
@@ -167,8 +185,8 @@ def _adapters(args: argparse.Namespace) -> Lora | None:
 def _device(args: argparse.Namespace, dtype: str) -> tuple[str, int | None, float | None]:
     if args.hardware is None:
         return "the memory", args.memory, None
+    from llamalab.cli.device_memory import device_memory
     from llamalab.cli.devices import chosen_devices
-    from llamalab.cli.fit_answer import device_memory
 
     specs = chosen_devices(args.hardware)
     if len(specs) != 1:
@@ -192,18 +210,18 @@ def _lead(data: dict[str, Any], name: str) -> tuple[str, ...]:
             f"  fits into {format_bytes(data['memory_bytes'])} of {name}; at most batch {data['largest_batch']}"
         )
     if data["step_s"] is not None:
-        lines.append(f"  {format_seconds(data['step_s'])} a step, {data['tokens_per_s']:,.0f} tokens/s")
+        lines.append(f"  {format_seconds(data['step_s'])} a step, {format_rate(data['tokens_per_s'])} tokens/s")
     if data["host_bytes"]:
         lines.append(f"  and {format_bytes(data['host_bytes'])} of the host's memory")
     return tuple(lines)
 
 
 def _found(data: dict[str, Any]) -> str:
-    """What was looked for, in words."""
+    """The solved setting, in words."""
     inputs = data["inputs"]
     return {
         "batch": f"at most {inputs['batch']:,} sequences a pass",
-        "context": f"at most {inputs['seq']:,} tokens in each sequence",
+        "context": f"at most {inputs['context']:,} tokens in each sequence",
         "rank": f"at most rank {(data['lora'] or {}).get('rank')}",
         "devices": f"at least {inputs['data_parallel']:,} devices with ZeRO {inputs['zero']}",
         "recompute": f"at least {inputs['recompute']} recomputation",

@@ -1,10 +1,10 @@
-"""Attention by itself, one backend at one length, beside its predicted time and memory."""
+"""Attention alone: one backend at one length, with its predicted time and memory."""
 
 from statistics import median
 
 from llamalab.analytic.activations import attention_bytes, memory_of
 from llamalab.analytic.attention_cost import AttentionShape, flash_step, naive_steps
-from llamalab.analytic.ops import Op
+from llamalab.analytic.op import Op
 from llamalab.comparison.basis import RecordBasis
 from llamalab.comparison.passes import relative_error
 from llamalab.records.record import AttentionPoint
@@ -12,7 +12,7 @@ from llamalab.startup.hints import NamedTuple
 
 
 class AttentionRow(NamedTuple):
-    """One backend at one length, beside its predicted time and memory."""
+    """One backend at one length, with its predicted time and memory."""
 
     point: AttentionPoint
     predicted_s: float | None
@@ -31,7 +31,7 @@ class AttentionRow(NamedTuple):
 
 
 def attention_row(basis: RecordBasis, point: AttentionPoint, backend: str) -> AttentionRow:
-    """The prediction beside one measured point; `backend` is the one whose rate the basis knows."""
+    """The prediction of one measured point; `backend` is the one whose rate the basis has."""
     shape = AttentionShape(
         batch=point.batch,
         new_tokens=point.new_tokens,

@@ -8,7 +8,7 @@ time = t0 + max(FLOPs / peak, bytes / bandwidth), with
   t0                        launch roof
 Bytes that stay in the last-level cache move at the cache roof instead: activations that fit in it
 (the operation before has just written them), and weights where the whole model fits in it.
-An absent or untrusted roof gives no rates but the reason; it is never guessed.
+An absent or untrusted roof gives no rates, only the reason; no default replaces it.
 
 Where the machine was calibrated, its constants give the time, and the bound is at the better of both roofs.
 """
@@ -31,14 +31,14 @@ OWN_ROOFS = "this record's own roofs"
 
 
 class RecordBasis(NamedTuple):
-    """What the predictions of a record rest on: constants calibrated on its machine, else its own roofs."""
+    """The basis of a record's predictions: constants calibrated on its machine, else its own roofs."""
 
     record: Record
     constants: Constants | None
 
     @property
     def words(self) -> str:
-        """In a few words."""
+        """The basis in a few words."""
         if self.constants is None:
             return OWN_ROOFS
         lacking = self.constants.lacking
@@ -46,24 +46,24 @@ class RecordBasis(NamedTuple):
         return f"constants {self.constants.basis}{beside}"
 
     def calibrated(self, op: Op) -> Rates | None:
-        """The constants that an op is predicted with; None where its roofs are all there is."""
+        """The constants that predict an op; None where only roofs are known."""
         if self.constants is None:
             return None
-        if op.is_naive_step:  # constants of the fused kernel say nothing about it
+        if op.is_naive_step:  # constants of the fused kernel do not apply to it
             return self.constants.rates.get(op.rate_class)
         return known_rates(op, self.constants.rates)
 
     def predict(self, op: Op, dtype: str) -> Prediction | str:
-        """The time of one occurrence of an op, or why it is not known."""
+        """The time of one occurrence of an op, or the reason why it is unknown."""
         rates = rates_of(self.record, op, dtype)
         bound = rates if isinstance(rates, str) else predict_op(op, rates)
         own = self.calibrated(op) if dtype == self.record.dtype else None
         if own is None:
             return bound
         calibrated = predict_op(op, own)
-        if isinstance(bound, str):  # an untrusted roof does not spoil constants
+        if isinstance(bound, str):  # constants stay valid without a trusted roof
             return calibrated
-        # The faster of two ceilings is the better known one: the record's own may have been found on a busy machine.
+        # The higher of two ceilings is the more reliable one: the record's own may be from a busy machine.
         return calibrated._replace(bound_s=min(calibrated.bound_s, bound.bound_s))
 
     def pass_s(self, ops: Iterable[Op], dtype: str) -> float | None:
@@ -77,30 +77,30 @@ class RecordBasis(NamedTuple):
         return total_s
 
     def of(self, arch: LlamaArch) -> "RecordBasis":
-        """The same machine under another model, run whole: whether its weights stay in a cache is asked anew."""
+        """The same machine with another model, run whole; whether its weights stay in a cache is decided anew."""
         return self._replace(record=replace(self.record, arch=arch.as_dict(), passes=[]))
 
     def interval(self, op: Op, prediction: Prediction) -> tuple[float, float] | None:
-        """Low and high end of an op's predicted time; None where the basis knows none."""
+        """Low and high end of an op's predicted time; None where the basis has none."""
         if self.constants is None or self.calibrated(op) is None:
             return None
         low, high = self.constants.interval_of(op, prediction.time_s, prediction.bound_s)
         return None if high is None else (low, high)
 
     def outside(self, op: Op) -> bool:
-        """Whether an op is smaller or larger by far than all that its constants were fitted on."""
+        """Whether an op is far smaller or larger than all kernels that its constants were fitted on."""
         return self.calibrated(op) is not None and self.constants is not None and self.constants.distance(op) > 1
 
 
 def basis_of(record: Record) -> RecordBasis:
-    """The basis of a record. Raises FormatError for constants that are none."""
+    """The basis of a record. Raises FormatError for invalid constants."""
     if record.constants is None:
         return RecordBasis(record, None)
     return RecordBasis(record, parsed_constants(record.constants, "the record's constants", record.dtype))
 
 
 def rates_of(record: Record, op: Op, dtype: str) -> Rates | str:
-    """What the record's roofs let an op reach, or why that is not known."""
+    """The rates of an op under the record's roofs, or the reason why they are unknown."""
     if op.kind == "collective":
         return "not predicted: the links between ranks were not measured"
     peak_kind, bandwidth_kind = roof_kinds(record, op, dtype)
@@ -117,12 +117,12 @@ def rates_of(record: Record, op: Op, dtype: str) -> Rates | str:
 
 
 def launch_roof(record: Record) -> Roof | None:
-    """The fixed time of a call; it hardly depends on the element type, so any dtype's will do."""
+    """The fixed time of a call, which hardly depends on the dtype, so that any dtype's roof is used."""
     return next((roof for roof in record.roofs if roof.kind == "launch"), None)
 
 
 def roof_fault(kind: str, dtype: str, roof: Roof | None) -> str | None:
-    """Why a roof cannot carry a prediction; None where it can."""
+    """Why a roof is not used for predictions; None where it is."""
     if roof is None:
         return f"not predicted: there is no {kind} roof for {dtype}"
     if not roof.trusted:
@@ -132,9 +132,9 @@ def roof_fault(kind: str, dtype: str, roof: Roof | None) -> str | None:
 
 
 def roof_kinds(record: Record, op: Op, dtype: str) -> tuple[str | None, str]:
-    """The roofs that hold for an op: of its arithmetic, None where that never limits it, and of its bytes."""
+    """The kinds of roofs of an op: of its arithmetic, None where that never limits it, and of its bytes."""
     peak, bandwidth = _usual_kinds(op)
-    if op.kind in ("gemm", "attention"):  # weights and cached keys come round once per pass
+    if op.kind in ("gemm", "attention"):  # weights and cached keys are read once per pass
         return peak, "cache" if weights_held(record, dtype) else bandwidth
     return peak, "cache" if _held(record, op.bytes, dtype) else bandwidth
 
@@ -145,12 +145,12 @@ def weight_roof_kind(record: Record, dtype: str) -> str:
 
 
 def weight_roof_dtype(record: Record, dtype: str) -> str:
-    """The type that the roof of `weight_roof_kind` was measured in: quantised weights have a stream of their own."""
+    """The dtype of the roof of `weight_roof_kind`: quantised weights have a stream roof of their own."""
     return record.weight_dtype or dtype if weight_roof_kind(record, dtype) == "stream" else dtype
 
 
 def bandwidth_dtype(record: Record, op: Op, kind: str, dtype: str) -> str:
-    """The type whose roof of bytes holds for an op: that of quantised weights for products streaming them."""
+    """The dtype of an op's byte roof: that of quantised weights for products that stream them."""
     return record.weight_dtype or dtype if op.kind == "gemm" and kind == "stream" else dtype
 
 
@@ -160,7 +160,7 @@ def weights_held(record: Record, dtype: str) -> bool:
 
 
 def weights_that_ran(record: Record) -> int:
-    """Bytes of the weights that the passes of a record went through: those of the blocks that were run."""
+    """Bytes of the weights that the passes of a record read: those of the blocks that ran."""
     layers = max((run.layers_measured for run in record.passes), default=record.llama_arch.n_layers)
     return model_weight_bytes(record.llama_arch.replace(n_layers=layers), record.dtype, record.kept)
 
@@ -172,7 +172,7 @@ def _usual_kinds(op: Op) -> tuple[str | None, str]:
 
 
 def _held(record: Record, needed_bytes: int, dtype: str) -> bool:
-    """Whether so many bytes, written or read a moment ago, are still in the cache."""
+    """Whether so many bytes, read or written just before, are still in the cache."""
     cache = record.roof("cache", dtype)
     if cache is None or cache.capacity_bytes is None or roof_fault("cache", dtype, cache):
         return False

@@ -1,6 +1,6 @@
 """Which predictions held: a pass, the intervals, the peak of memory, the winner of two attention algorithms.
 
-A pass holds where its measured time lies in the predicted interval, or within TOLERANCE where the basis knows none.
+A pass holds where its measured time lies in the predicted interval, or within TOLERANCE where there is no interval.
 Figures only; llamalab.comparison.sentences words them.
 """
 
@@ -9,10 +9,10 @@ from llamalab.comparison.comparison import Comparison
 from llamalab.comparison.passes import Phase, relative_error
 from llamalab.startup.hints import NamedTuple
 
-ALLOWED_ERROR = 0.2  # relative error of a pass, or of a peak of memory, that is no failure
-COVERAGE = 0.9  # of the measurements should lie in the interval of their prediction
+ALLOWED_ERROR = 0.2  # relative error of a pass, or of a peak of memory, up to which it holds
+COVERAGE = 0.9  # share of measurements expected in the interval of their prediction
 FEW = 0.8  # below this share the intervals have failed
-_SMALL_BYTES = 2**20  # a peak below this does not matter
+_SMALL_BYTES = 2**20  # smaller peaks are not judged
 
 
 class Winner(NamedTuple):
@@ -24,7 +24,7 @@ class Winner(NamedTuple):
 
     @property
     def predicted(self) -> str:
-        """The backend that should be faster."""
+        """The backend that is predicted to be faster."""
         return _faster(self.naive, self.flash, self.naive.predicted_s, self.flash.predicted_s)
 
     @property
@@ -34,14 +34,14 @@ class Winner(NamedTuple):
 
 
 class Coverage(NamedTuple):
-    """How many measurements lie in the interval of their prediction, of those that have one."""
+    """Number of measurements with a predicted interval, and of those inside it."""
 
     inside: int
     of: int
 
     @property
     def held(self) -> bool:
-        """Whether about as many lie inside as should."""
+        """Whether about the expected share lies inside."""
         return self.inside >= FEW * self.of
 
 
@@ -54,7 +54,7 @@ def phase_held(phase: Phase) -> bool | None:
 
 
 def memory_held(phase: Phase) -> bool | None:
-    """Whether the peak of activations is as predicted; None where it was not measured."""
+    """Whether the predicted peak of activations held; None where it was not measured."""
     measured, predicted = phase.run.memory.peak_bytes, phase.predicted_memory.bytes
     if measured is None:
         return None
@@ -63,7 +63,7 @@ def memory_held(phase: Phase) -> bool | None:
 
 
 def coverage(comparison: Comparison) -> Coverage | None:
-    """How well the intervals of single operations hold; None where the basis knows no interval."""
+    """Coverage of single operations; None where the basis has no interval."""
     known = [row for row in comparison.rows if row.interval_s and row.measured_s and not row.outside]
     inside = sum(
         row.interval_s[0] <= row.measured_s <= row.interval_s[1] for row in known if row.interval_s and row.measured_s
@@ -72,7 +72,7 @@ def coverage(comparison: Comparison) -> Coverage | None:
 
 
 def wrong_winners(comparison: Comparison) -> list[Winner]:
-    """Lengths at which the predicted faster of naive and flash is the measured slower, shortest first."""
+    """Lengths at which the faster of naive and flash was predicted wrongly, shortest first."""
     return [one for one in _duels(comparison) if one.predicted != one.measured]
 
 

@@ -4,7 +4,7 @@
 
 Predictions rest on the constants that were calibrated on the record's machine, or else on its own roofs
 (llamalab.comparison.basis); null where a roof is absent or untrusted.
-A measurement faster than its roof is the roof (llamalab.comparison.held_roofs), and is explained by name.
+An operation faster than its roof raises the roof (llamalab.comparison.held_roofs), and is named with the reason.
 """
 
 from functools import cached_property
@@ -25,7 +25,7 @@ from llamalab.startup.hints import NamedTuple
 
 
 class ExactCheck(NamedTuple):
-    """A number that must be exactly what was counted."""
+    """A measured number that must equal its count exactly."""
 
     expected: int
     measured: int
@@ -37,7 +37,7 @@ class ExactCheck(NamedTuple):
 
 
 class Errors(NamedTuple):
-    """How good the predictions are over all rows that have both accounts, less `outside` rows of the fitted range."""
+    """Errors over all rows with prediction and measurement, except `outside` rows beyond the fitted range."""
 
     median: float
     p90: float
@@ -47,12 +47,11 @@ class Errors(NamedTuple):
 
 
 class Comparison:
-    """A record and everything that can be said by holding prediction and measurement together."""
+    """A record with its predictions, and every figure derived from the two."""
 
     def __init__(self, record: Record, stack: str | None = None, hardware: str | None = None) -> None:
-        """`stack` is the software that predictions for other devices are of; None: what is usual on each.
-
-        `hardware` is the device of which published kernels are shown; None: every device that has some.
+        """`stack` is the software of predictions for other devices; None: the usual one of each. `hardware` is the
+        device of which published kernels are shown; None: every device that has some.
         """
         self.stack, self.hardware = stack, hardware
         self.record, self.arch = hold_roofs(record), record.llama_arch
@@ -71,7 +70,7 @@ class Comparison:
 
     @property
     def kv_bytes_per_sequence(self) -> int:
-        """Bytes of cache of one sequence as long as the model was trained for."""
+        """Bytes of cache of one sequence of the trained context."""
         return kv_bytes(self.arch, seq=self.arch.max_positions, dtype=self.record.dtype)
 
     @property
@@ -81,7 +80,7 @@ class Comparison:
 
     @cached_property
     def kv_cells(self) -> tuple[CacheCell, ...]:
-        """The cache under MHA, GQA and MQA for each length and batch that a page shows."""
+        """The cache under MHA, GQA and MQA for each length and batch shown on the page."""
         return kv_cells(self.arch, self.record.dtype, self.free_bytes)
 
     @property
@@ -115,13 +114,13 @@ class Comparison:
 
     @property
     def raised(self) -> tuple[str, ...]:
-        """What was faster than every probe of a roof, by name and with a reason: one sentence per roof."""
+        """Roofs raised by a measurement faster than every probe: one sentence per roof, with name and reason."""
         sentences = (raised_sentence(self.record, roof) for roof in self.record.roofs)
         return tuple(sentence for sentence in sentences if sentence)
 
     @cached_property
     def attention(self) -> tuple[AttentionRow, ...]:
-        """The attention backends beside their predictions."""
+        """The attention backends with their predictions."""
         backend = self.record.passes[0].attention if self.record.passes else ""
         return tuple(attention_row(self.basis, point, backend) for point in self.record.attention)
 

@@ -15,7 +15,7 @@ class Crossover(NamedTuple):
 
 
 def crossover(comparison: Comparison) -> Crossover | None:
-    """Where the fastest flash backend overtakes naive attention; None where either was not measured."""
+    """The length from which the fastest flash backend is faster than naive; None where either was not measured."""
     naive = _by_length(comparison, "naive")
     flash = _by_length(comparison, "flash")
     lengths = sorted(naive.keys() & flash.keys())

@@ -1,13 +1,13 @@
-"""Roofs held at the best rate that was seen, the passes of a run included, so that no measurement is above its roof.
+"""Roofs raised to the best measured rate, passes included, so that no measurement exceeds its roof.
 
-A probe may have met a busy machine, and an operation whose weights or activations come from a cache is faster than a
-roof of memory. Whatever was faster than its roof is named, and the roof becomes its rate: no share is above 100 %.
+A probe may have run on a busy machine, and an operation whose weights or activations come from a cache exceeds a roof
+of memory. The operation that exceeded a roof is named, and its rate becomes the roof: no share is above 100 %.
 """
 
 from collections.abc import Iterator
 from dataclasses import replace
 
-from llamalab.analytic.ops import add_up
+from llamalab.analytic.op import add_up
 from llamalab.analytic.roofline import moved_bytes
 from llamalab.comparison.basis import (
     bandwidth_dtype,
@@ -28,7 +28,7 @@ _UNITS = {"gemm": "FLOP/s", "attention": "FLOP/s"}
 
 
 class Above(NamedTuple):
-    """What was faster than a roof: an operation or the whole of a phase, and its rate, FLOP/s or byte/s."""
+    """The operation or phase that exceeded a roof, and its rate, FLOP/s or byte/s."""
 
     kind: str
     dtype: str
@@ -38,7 +38,7 @@ class Above(NamedTuple):
 
 
 def above(record: Record) -> list[Above]:
-    """The fastest above each trusted roof, in the order of the roofs; empty where all stay below."""
+    """The fastest above each trusted roof, in the order of the roofs; empty where all are below."""
     found: dict[tuple[str, str], Above] = {}
     for run in record.passes:
         for one in _reached(record, run):
@@ -51,7 +51,7 @@ def above(record: Record) -> list[Above]:
 
 
 def hold_roofs(record: Record) -> Record:
-    """The record with every roof at the best that was seen; the same record where all stay below."""
+    """The record with every exceeded roof raised; the same record where none is exceeded."""
     found = {(one.kind, one.dtype): one for one in above(record)}
     if not found:
         return record
@@ -59,7 +59,7 @@ def hold_roofs(record: Record) -> Record:
 
 
 def raised_sentence(record: Record, roof: Roof) -> str:
-    """What was faster than every probe of a roof, and why that may be; empty for a roof that a probe found."""
+    """The operation that raised a roof, with the likely reason; empty for a roof from a probe."""
     if roof.raised_by is None or roof.per_second is None or roof.probed_per_second is None:
         return ""
     unit = _UNITS.get(roof.kind, "B/s")

@@ -1,4 +1,4 @@
-"""The KV cache of a model with other numbers of KV heads, at lengths and batches that a page shows."""
+"""The KV cache of a model with other numbers of KV heads, at the lengths and batches shown on a page."""
 
 from llamalab.analytic.kv_cache import kv_bytes
 from llamalab.arch import LlamaArch, attention_kind
@@ -9,7 +9,7 @@ BATCHES = (1, 2, 4, 8, 16, 32, 64)
 
 
 class CacheCell(NamedTuple):
-    """The KV cache of this model with so many KV heads, at one length and batch, and whether the device holds it."""
+    """The KV cache with so many KV heads, at one length and batch, and whether it fits on the device."""
 
     attention: str
     n_kv_heads: int
@@ -20,7 +20,7 @@ class CacheCell(NamedTuple):
 
 
 def kv_cells(arch: LlamaArch, dtype: str, free_bytes: int) -> tuple[CacheCell, ...]:
-    """The cache under MHA, GQA and MQA for each length and batch; `free_bytes` is the room beside the weights."""
+    """The cache under MHA, GQA and MQA for each length and batch; `free_bytes` is the memory left by the weights."""
     return tuple(
         _cell(arch, heads, context, batch, dtype, free_bytes)
         for heads in kv_head_choices(arch)
@@ -37,7 +37,7 @@ def kv_head_choices(arch: LlamaArch) -> list[int]:
 
 
 def sequence_lengths(arch: LlamaArch) -> list[int]:
-    """Seven doublings that put the trained context at the fourth."""
+    """Seven lengths, each double the one before, with the trained context as the fourth."""
     return [max(1, arch.max_positions // 8) * 2**power for power in range(7)]
 
 

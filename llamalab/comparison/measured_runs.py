@@ -1,10 +1,10 @@
-"""Measured runs of others, as a CSV file tells them: what ran on what, in which stack, and what was measured.
+"""Measured runs of other people from a CSV file: device, stack, workload, and the measured value.
 
 A row has device, n_gpus, framework, model, dtype, batch, prompt, generate, metric and value, and may have unit, source,
-and threads of a CPU, which are also read where the source tells them ("8 threads"). `run_s` is a whole run of a static
-batch; `prefill_*` the prompt's pass; `decode_*` the mean decode step; `tpot_ms` the mean time between a request's
-tokens at a server that is kept at `batch` requests, where the prompts of others come in between; `peak_memory_gb`
-weights, cache and activations.
+and threads of a CPU, which are also read from the source ("8 threads"). `run_s` is a whole run of a static batch;
+`prefill_*` the prompt's pass; `decode_*` the mean decode step; `tpot_ms` the mean time between a request's tokens at a
+server with a constant `batch` requests in flight, prefills of other requests included; `peak_memory_gb` weights, cache
+and activations.
 """
 
 import csv
@@ -33,10 +33,10 @@ METRICS = {
     "peak_memory_gb": "memory",
 }
 MOST_ROWS = 1_000_000
-BEYOND = "cells beyond the columns"  # the key of what a row has too many of
-LEAST_VALUE, MOST_VALUE = 1e-9, 1e15  # of a measurement in its unit: beyond them no error has a meaning
+BEYOND = "cells beyond the columns"  # csv's key for surplus cells of a row
+LEAST_VALUE, MOST_VALUE = 1e-9, 1e15  # range of a measurement in its unit; values outside are errors of the file
 _LLAMA3 = {"rope_theta": 500_000.0, "max_positions": 8192}
-SHAPES = {  # config.json of models that have no preset
+SHAPES = {  # config.json of models without a preset
     "llama3-8b": LlamaArch(4096, 32, 32, 8, 14336, 128256, 1e-5, **_LLAMA3),  # type: ignore[arg-type]
     "llama3-70b": LlamaArch(8192, 80, 64, 8, 28672, 128256, 1e-5, **_LLAMA3),  # type: ignore[arg-type]
     "llama3.1-8b": LlamaArch(4096, 32, 32, 8, 14336, 128256, 1e-5, **_LLAMA3),  # type: ignore[arg-type]
@@ -44,7 +44,7 @@ SHAPES = {  # config.json of models that have no preset
     "llama3.1-405b": LlamaArch(16384, 126, 128, 8, 53248, 128256, 1e-5, **_LLAMA3),  # type: ignore[arg-type]
     "mistral-7b": LlamaArch(4096, 32, 32, 8, 14336, 32000, max_positions=32768),
 }
-# What a framework is called, the first that matches; versions of which the constants differ have rows of their own.
+# Patterns of framework names, the first match counts; versions with other constants have rows of their own.
 FRAMEWORKS = (
     (r"vllm 0\.12\S*", "vllm-0.12"),
     (r"vllm (0\.([89]|1\d)|1)\S*.*", "vllm"),
@@ -55,6 +55,7 @@ FRAMEWORKS = (
     (r"sglang.*", "sglang"),
     (r".*llama\.cpp (b\d{1,3}|b1[01]\d\d|2023-0\d)", "llama.cpp-2023-08"),
     (r".*llama\.cpp (b1[2-7]\d\d|335acd2|2023\S*)", "llama.cpp-2023"),
+    (r".*llama\.cpp (b1[89]\d\d|b2\d{3}|b3[01]\d\d|2024-0[1-6]\S*)", "llama.cpp-2024"),
     (r".*llama\.cpp.*", "llama.cpp"),
     (r"exllama.*", "exllamav2"),
     (r"(hf )?transformers.*", "transformers"),
@@ -69,7 +70,7 @@ FRAMEWORKS = (
     (r"lmdeploy.*", "lmdeploy"),
     (r"llamalab.*", "llamalab"),
 )
-# (activations, weights) by what a source calls its dtype; the first that matches.
+# (activations, weights) by a source's name of its dtype; the first match counts.
 _FORMATS = (
     (r"(fp16|bf16|fp32)", r"\1", r"\1"),
     (r"fp8.*", "bf16", "fp8"),
@@ -84,7 +85,7 @@ _FORMATS = (
 
 
 class MeasuredPoint(NamedTuple):
-    """One measured run: what ran, on what, and the measurement in the unit of the file."""
+    """One measured run: device, stack, workload, and the measurement in the unit of the file."""
 
     spec: HardwareSpec
     arch: LlamaArch
@@ -118,12 +119,12 @@ class MeasuredPoint(NamedTuple):
         """Stack, device, phase, bits of the weights, one device or several."""
         bits = dtype_bits(self.work.weight_dtype or self.work.dtype)
         several = "several" if self.work.tensor_parallel > 1 else "one"
-        stack = re.sub(r"(?<=cpp)-2023.*|-0\.12$", "", self.stack)  # versions are one group
+        stack = re.sub(r"(?<=cpp)-20.*|-0\.12$", "", self.stack)  # versions of a stack are one group
         return stack, self.row["device"], self.phase, bits, several
 
 
 def stack_of(framework: str) -> str:
-    """The stack that a framework column means. Raises UnknownNameError for none of them.
+    """The stack of a framework column. Raises UnknownNameError where none matches.
 
     >>> stack_of("vLLM"), stack_of("vllm 0.12.0"), stack_of("llama.cpp b3441"), stack_of("trtllm 1.0.0rc3")
     ('vllm-2024', 'vllm-0.12', 'llama.cpp', 'tensorrt-llm-1')
@@ -137,7 +138,7 @@ def stack_of(framework: str) -> str:
 
 
 def formats_of(dtype: str, stack: str) -> tuple[str, str]:
-    """Types of activations and of weights that a dtype column means for a stack.
+    """Dtypes of activations and of weights by a dtype column, for a stack.
 
     >>> formats_of("awq int4 g128", "tinychat"), formats_of("int4 weights", "llama.cpp")
     (('fp16', 'int4'), ('fp16', 'q4_k_m'))
@@ -176,7 +177,7 @@ def read_rows(path: str) -> list[dict[str, str]]:
 
 
 def measured_point(row: dict[str, str], stack: str = AUTO_STACK) -> MeasuredPoint:
-    """A row as a point. Raises InputError for what it cannot mean."""
+    """A row as a point. Raises InputError for invalid cells."""
     if BEYOND in row:
         raise InputError(f"a row must have a cell a column; got {row[BEYOND]!r} beyond them; quote a cell with a comma")
     if row["metric"] not in METRICS:
@@ -187,7 +188,7 @@ def measured_point(row: dict[str, str], stack: str = AUTO_STACK) -> MeasuredPoin
     work = Workload(prompt, generate, batch, activations, weights, tensor_parallel=ranks, threads=_threads(row))
     spec = device_named(row["device"])
     if weights not in (activations, "fp32") and spec.peak_flops_per_s[activations] is None:
-        work = work._replace(dtype="fp16")  # a row of narrow weights does not tell what they are multiplied in
+        work = work._replace(dtype="fp16")  # a row of narrow weights does not state the dtype of products
     return MeasuredPoint(spec, _shape(row["model"]), work, name, row["metric"], _positive(row, "value"), row)
 
 
@@ -199,15 +200,15 @@ def _count(row: dict[str, str], cell: str) -> int:
 
 
 def _threads(row: dict[str, str]) -> int | None:
-    """Threads of the row, else those that its source tells; None where neither does.
+    """Threads of the row, else those in its source; None where neither states them.
 
     >>> _threads({"source": "a wiki | NEON, 6 threads"}), _threads({"threads": "16", "source": "8 threads"})
     (6, 16)
     """
     if row.get("threads", "").strip():
         return _count(row, "threads")
-    told = re.search(r"\b([1-9]\d{0,3}) threads?\b", row.get("source", ""))
-    return int(told[1]) if told else None
+    in_source = re.search(r"\b([1-9]\d{0,3}) threads?\b", row.get("source", ""))
+    return int(in_source[1]) if in_source else None
 
 
 def _positive(row: dict[str, str], cell: str) -> float:
@@ -222,7 +223,7 @@ def _positive(row: dict[str, str], cell: str) -> float:
 
 @lru_cache(maxsize=1024)
 def device_named(name: str) -> HardwareSpec:
-    """The device of a row; where a source leaves the form open (A100 80 GB), the first of them."""
+    """The device of a row; where a source leaves the variant open (A100 80 GB), the first of them."""
     family = device_family(name)
     if not family:
         raise UnknownNameError("device", name, HARDWARE)

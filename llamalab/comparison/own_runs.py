@@ -1,11 +1,12 @@
 """Our own files as runs that can be compared: records, profiles, benches and predictions."""
 
 import os
+import re
 from statistics import median
 
-from llamalab.analytic.ops import Op
+from llamalab.analytic.op import Op
 from llamalab.comparison.pass_ops import ops_of
-from llamalab.errors import FormatError
+from llamalab.errors import FormatError, MissingError
 from llamalab.files.inputs import parse_json
 from llamalab.records.environment import Environment
 from llamalab.records.frames import bench_rows
@@ -20,11 +21,13 @@ _OURS = "llamalab"
 
 
 def read_runs(path: str | os.PathLike[str]) -> list[Run]:
-    """The runs of a file of ours or of another tool's.
+    """The runs of a file of ours or of another tool's; of a folder those of its JSON files, tp2.json before tp16.json.
 
-    Raises MissingError where there is no file, FormatError where it is none that is known.
+    Raises MissingError where there is no file, FormatError where its format is unknown.
     """
-    if traced := read_trace(path):  # it may be larger than other files are allowed to be
+    if os.path.isdir(path):
+        return [run for file in _files_of(path) for run in read_runs(file)]
+    if traced := read_trace(path):  # which may exceed the size limit of other files
         return traced
     text, name = shown_text(path, "file to compare"), os.fspath(path)
     if are_profiles(text):
@@ -38,6 +41,18 @@ def read_runs(path: str | os.PathLike[str]) -> list[Run]:
     if data is not None and "interval" in data and "ops" in data:
         return [run_of_prediction(data, name)]
     return runs_of_text(text, name)
+
+
+def _files_of(folder: str | os.PathLike[str]) -> list[str]:
+    names = [name for name in os.listdir(folder) if name.endswith((".json", ".jsonl"))]
+    if not names:
+        raise MissingError(f"a folder to compare must hold JSON files; {os.fspath(folder)} holds none; name its files")
+    return [os.path.join(folder, name) for name in sorted(names, key=_by_number)]
+
+
+def _by_number(name: str) -> list[tuple[str, int]]:
+    """The words and numbers of a name, in turns: sorted by them, 2 comes before 16."""
+    return [(word, int(number or 0)) for word, number in re.findall(r"(\D*)(\d*)", name)]
 
 
 def run_of_record(record: Record, name: str) -> Run:
@@ -104,7 +119,7 @@ def run_of_profile(profile: Profile, name: str) -> Run:
         )
         clock = (phase.during or phase.before).clock_hz
         exact = scale == 1.0
-        # Where not all blocks ran, the whole is what the operations of the whole model take.
+        # Where not all blocks ran, the whole is the sum over the operations of the whole model.
         total_s = phase.wall_s if exact else sum(op.total_s for op in ops) + phase.outside_s
         samples = tuple(sample / phase.wall_s * total_s for sample in phase.wall_samples_s)
         phases.append(
@@ -141,7 +156,7 @@ def _object(text: str) -> dict[str, Any] | None:
 
 
 def run_of_bench(rows: list[dict[str, Any]], name: str) -> Run:
-    """The tests of a bench that have a time; a test of generation is a token's time."""
+    """The tests of a bench that have a time; a generation test as the time of one token."""
     try:
         phases = tuple(_phase_of_test(row) for row in rows if row["passes_s"])
         first = rows[0]
@@ -176,7 +191,7 @@ def _phase_of_test(row: dict[str, Any]) -> RunPhase:
 
 
 def run_of_prediction(data: dict[str, Any], name: str) -> Run:
-    """What `llamalab predict --format json` prints of one run."""
+    """The run in the output of `llamalab predict --format json`."""
     try:
         inputs, phases = data["inputs"], []
         batch, prompt, made = inputs["batch"], inputs["prompt"], inputs["generate"]

@@ -1,4 +1,4 @@
-"""The op table of a measured pass: what one rank of it computed and moved, by the names that were measured."""
+"""The op table of a measured pass: FLOPs and bytes of one rank of it, by the measured names."""
 
 from llamalab.analytic.kept_weights import model_ops
 from llamalab.analytic.op import Op
@@ -20,5 +20,5 @@ def shape_of_pass(run: Pass) -> PassShape:
 
 
 def ops_of(record: Record, run: Pass) -> tuple[Op, ...]:
-    """The operations of one of a record's passes, at the weights that it kept."""
+    """The operations of one of a record's passes, with the weight storage of the record."""
     return model_ops(record.llama_arch, shape_of_pass(run), record.kept)

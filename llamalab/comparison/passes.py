@@ -1,4 +1,4 @@
-"""One measured pass beside its prediction: every operation, every part, the whole, and what holds it back.
+"""One measured pass with its prediction: every operation, every part, the whole pass, and its limiting roof.
 
 error = predicted / measured - 1: positive where the prediction was too slow.
 """
@@ -6,7 +6,7 @@ error = predicted / measured - 1: positive where the prediction was too slow.
 from functools import cached_property
 
 from llamalab.analytic.activations import Live, memory_of, peak_activation_bytes
-from llamalab.analytic.ops import Op, add_up
+from llamalab.analytic.op import Op, add_up
 from llamalab.analytic.roofline import Prediction
 from llamalab.comparison.basis import RecordBasis, weight_roof_kind
 from llamalab.comparison.pass_ops import ops_of, shape_of_pass
@@ -17,10 +17,10 @@ PASS_PARTS = ("embedding", "block", "head")
 
 
 class Row(NamedTuple):
-    """One name in one phase: prediction and measurement of one occurrence; `reason` says what lacks.
+    """One operation in one phase: prediction and measurement of an occurrence; `reason` is set where either is missing.
 
-    About 9 of 10 measurements should lie in `interval_s`, None where the basis has no such figure. `outside` says
-    that its constants were fitted on nothing like it, for which the interval is wide.
+    About 9 of 10 measurements are expected in `interval_s`, None where the basis has no interval. `outside` says
+    that no fitted kernel was of similar size, for which the interval is wide.
     """
 
     phase: str
@@ -48,14 +48,14 @@ class Row(NamedTuple):
 
     @property
     def roof_fraction(self) -> float | None:
-        """The bound over the measured time: the share of its roof that was reached, at most 1."""
+        """Bound over measured time: the share of its roof that was reached, at most 1."""
         if self.prediction is None or not self.measured_s:
             return None
-        return min(1.0, self.prediction.bound_s / self.measured_s)  # roofs are held: only rounding is cut off
+        return min(1.0, self.prediction.bound_s / self.measured_s)  # only rounding exceeds 1
 
 
 class PassLimit(NamedTuple):
-    """What holds a whole pass back, and how much of that roof it reached; rate in FLOP/s or byte/s."""
+    """The roof that limits a whole pass, and the rate that the pass reached of it, in FLOP/s or byte/s."""
 
     name: str
     rate: float | None
@@ -68,7 +68,7 @@ class PassLimit(NamedTuple):
 
 
 class Phase:
-    """One measured pass beside its prediction."""
+    """One measured pass with its prediction."""
 
     def __init__(self, record: Record, run: Pass, basis: RecordBasis) -> None:
         self.record, self.run, self.basis = record, run, basis
@@ -123,12 +123,12 @@ class Phase:
         return relative_error(self.predicted_s, self.measured_s)
 
     def share_of(self, row: Row) -> float | None:
-        """The part of the pass that all occurrences of an operation take; None where it was not measured."""
+        """The share of the pass taken by all occurrences of an operation; None where it was not measured."""
         return None if row.measured_s is None else row.op.count * row.measured_s / self.measured_s
 
     @property
     def tokens(self) -> int:
-        """Tokens that one pass yields: all of a prefill's, one per sequence of a decode."""
+        """Tokens of one pass: all of a prefill's, one per sequence of a decode step."""
         return self.run.batch * self.run.new_tokens
 
     @property
@@ -161,7 +161,7 @@ class Phase:
 
     @cached_property
     def predicted_memory(self) -> Live:
-        """The step that should hold most activations, and how much."""
+        """The step predicted to hold most activations, and its bytes."""
         run = self.run
         return peak_activation_bytes(
             self.record.llama_arch, shape_of_pass(run)._replace(attention=memory_of(run.attention, run.algorithm))

@@ -1,4 +1,4 @@
-"""Our prediction beside a row that another tool or a bench of ours measured, of the model and device the file names."""
+"""Our prediction for a row measured by another tool or a bench, for the model and device that the file names."""
 
 import re
 
@@ -16,14 +16,14 @@ from llamalab.startup.hints import NamedTuple
 
 
 class Beside(NamedTuple):
-    """Predicted seconds of a phase, and what they rest on; None with the reason."""
+    """Predicted seconds of a phase, and their basis; None with the reason."""
 
     predicted_s: float | None
     basis: str
 
 
 class Guess(NamedTuple):
-    """What a file is taken to be of, with what was said instead where the file does not tell."""
+    """Model, device and dtype of a file, with the options that replace what it does not state."""
 
     arch: LlamaArch | None = None
     spec: HardwareSpec | None = None
@@ -33,8 +33,8 @@ class Guess(NamedTuple):
     attention: str = "flash"
 
 
-class ToldPass(NamedTuple):
-    """What a pass was, where the file tells no shapes: as the options have it."""
+class GivenPass(NamedTuple):
+    """The shape of a pass from options, for a file without shapes."""
 
     kind: str
     batch: int
@@ -42,31 +42,31 @@ class ToldPass(NamedTuple):
     context_tokens: int
 
 
-def as_told(phase: RunPhase, told: ToldPass | None) -> RunPhase:
-    """A phase of which the file does not say what it is, as it was told."""
-    if told is None or phase.kind != "other" or phase.context_tokens is not None or phase.calls is not None:
+def as_given(phase: RunPhase, given: GivenPass | None) -> RunPhase:
+    """A phase whose file states no shape, with the shape from options."""
+    if given is None or phase.kind != "other" or phase.context_tokens is not None or phase.calls is not None:
         return phase
-    kind, batch, new, context = told
+    kind, batch, new, context = given
     return phase._replace(kind=kind, batch=batch, new_tokens=new, context_tokens=context)
 
 
 def single_pass(phase: RunPhase, arch: LlamaArch | None) -> RunPhase:
-    """A phase of a trace as one pass of the model, where that is known and the trace holds whole passes."""
+    """A phase of a trace as one pass of the model, where the model is known and the trace holds whole passes."""
     blocks = phase.blocks or (arch.n_layers if arch else None)
     return of_one_pass(phase, blocks) if blocks and phase.calls else phase
 
 
-def guessed(run: Run, told: Guess) -> Guess:
-    """The model, device and dtype of a run: as told, else as the file names them."""
-    return told._replace(
-        arch=told.arch or _model_of(run.model),
-        spec=told.spec or _device_of(run.device),
-        dtype=told.dtype or run.dtype,
+def guessed(run: Run, given: Guess) -> Guess:
+    """The model, device and dtype of a run: from options, else from the file."""
+    return given._replace(
+        arch=given.arch or _model_of(run.model),
+        spec=given.spec or _device_of(run.device),
+        dtype=given.dtype or run.dtype,
     )
 
 
 def predicted_beside(phase: RunPhase, guess: Guess) -> Beside:
-    """The prediction of one pass, of as many blocks as ran."""
+    """The prediction of one pass, of the blocks that ran."""
     if guess.arch is None:
         return Beside(None, "the model is not known; name it")
     if guess.spec is None:
@@ -101,7 +101,7 @@ def _constants(spec: HardwareSpec, work: Workload) -> Constants:
 
 
 def _model_of(name: str | None) -> LlamaArch | None:
-    """The preset that a name means: ours, a hub's, or llama-bench's type with its count of parameters."""
+    """The preset of a name: ours, a hub's, or llama-bench's type with its count of parameters."""
     if not name:
         return None
     if counted := re.search(r"\((\d{6,})\)$", name):
@@ -119,7 +119,7 @@ def _model_of(name: str | None) -> LlamaArch | None:
 
 
 def _device_of(name: str | None) -> HardwareSpec | None:
-    """The row of the table whose driver's name stands in what the file says."""
+    """The row of the table whose driver's name is part of the file's device name."""
     if not name:
         return None
     if name in HARDWARE:

@@ -1,7 +1,7 @@
-"""The op table of a pass beside kernels that others measured on the same device: the nearest shape of each.
+"""The op table of a pass with kernels that others measured on the same device: the nearest shape of each.
 
-What is compared is the published kernel: its time, and what the constants of the prediction give for its own shape. So
-a reader sees how good predictions of single kernels are on a GPU that nobody has at hand.
+The published kernel's time is compared with the prediction for its own shape by the same constants. It shows the
+error of predictions of single kernels on GPUs that this machine lacks.
 """
 
 from collections.abc import Iterable, Mapping
@@ -26,9 +26,9 @@ PUBLISHED = "published"  # the basis of such a time
 
 
 class KernelBeside(NamedTuple):
-    """A row of the op table, predicted as `here_s`, and the nearest published kernel, predicted as `predicted_s`.
+    """A row of the op table with its prediction `here_s`, and the nearest published kernel with its `predicted_s`.
 
-    Where none is published both are None, and `reason` says why; `shape` is None where nobody timed such a kernel.
+    Without a published kernel both are None, with the `reason`; `shape` is None where none of its kind is published.
     """
 
     op: str
@@ -40,13 +40,13 @@ class KernelBeside(NamedTuple):
 
     @property
     def error(self) -> float | None:
-        """Predicted / published - 1, of the published shape."""
+        """Predicted / published - 1, for the published shape."""
         if self.published is None or self.predicted_s is None:
             return None
         return self.predicted_s / self.published.time_s - 1
 
     def row(self, phase: str) -> dict[str, object]:
-        """As a row of a table."""
+        """The cells of a table."""
         one = self.published
         return {
             "phase": phase,
@@ -67,7 +67,7 @@ class KernelBeside(NamedTuple):
 def published_beside(
     device: str, arch: LlamaArch, ops: Iterable[Op], shape: PassShape, rates: Mapping[str, Rates]
 ) -> list[KernelBeside]:
-    """The rows of a pass in order, each with the kernel of its kind that is published on the device, or why none."""
+    """The rows of a pass in order, each with the nearest kernel of its kind published for the device, or the reason."""
     return [_beside(device, arch, op, shape, rates) for op in ops]
 
 

@@ -1,4 +1,4 @@
-"""Passes on several ranks against their prediction, and what more ranks and other ways to split would give."""
+"""Passes on several ranks with their prediction, and predicted times of more ranks and of other splits."""
 
 from functools import cached_property
 from statistics import median
@@ -20,9 +20,9 @@ _MOST_RANKS = 8
 
 
 class ScalingPoint(NamedTuple):
-    """A pass of all blocks that ran on so many ranks: predicted, measured where it was, and predicted otherwise shared.
+    """A pass of all blocks on so many ranks: predicted, measured where it ran, and predicted under other splits.
 
-    `sequence_parallel_s` and `overlap_s` are what these would leave of the predicted time at best.
+    `sequence_parallel_s` and `overlap_s` are the least predicted times with these.
     """
 
     ranks: int
@@ -33,7 +33,7 @@ class ScalingPoint(NamedTuple):
 
 
 class RanksPhase:
-    """A pass on several ranks, of the blocks that ran, beside its prediction from the constants of one of the ranks."""
+    """A pass on several ranks, of the blocks that ran, with its prediction from the constants of one of the ranks."""
 
     def __init__(self, record: Record, run: RanksPass) -> None:
         self.record, self.run = record, run
@@ -61,20 +61,20 @@ class RanksPhase:
 
     @cached_property
     def gains(self) -> RankGains | None:
-        """What sequence parallelism and overlap would save at best; None where nothing is predicted."""
+        """Seconds that sequence parallelism and overlap would save at best; None without a prediction."""
         return self._gains(self.run.ranks)
 
     @property
     def counted_as_expected(self) -> bool:
-        """Whether the collectives that ran are those of the op table."""
+        """Whether the collectives that ran equal those of the op table."""
         return self.run.collectives == self.run.collectives_expected
 
     @cached_property
     def scaling(self) -> tuple[ScalingPoint, ...]:
-        """1, 2, 4 and 8 ranks, as far as they divide the model; each with the processors and links of one rank here.
+        """1, 2, 4 and 8 ranks, where they divide the model; each with the processors and links of one rank here.
 
-        Measured on one rank is the record's own pass of the phase, where it has the same tokens and blocks, and it is
-        predicted from the constants of a process that is alone; the others from those of ranks side by side.
+        For one rank the measurement is the record's own pass of the phase, if it has the same tokens and blocks, and
+        the prediction is from the constants of a single process; the others are from those of ranks side by side.
         """
         points = []
         ranks = 1
@@ -162,5 +162,5 @@ class RanksPhase:
 
 
 def ranks_phases(record: Record) -> tuple[RanksPhase, ...]:
-    """The passes that several ranks made; empty where there was one."""
+    """The passes of several ranks; empty where there was one."""
     return () if record.ranks is None else tuple(RanksPhase(record, one) for one in record.ranks.passes)

@@ -1,8 +1,8 @@
-"""Two runs held against each other: what differs, by how much of the whole, whether it is more than noise, and why.
+"""The differences of two runs: rows, their share of the whole, whether they exceed noise, and their causes.
 
-Deltas of operations and of what lies outside of them add up to that of their phase. Intervals are bootstrapped from
-the raw samples of both runs (percentile method, medians, 95 %): they hold what varies within a run, not what varies
-between two runs of the same thing.
+Deltas of operations and of the time outside of them add up to that of their phase. Intervals are bootstrapped from the
+raw samples of both runs (percentile method, medians, 95 %): they cover the variation within a run, not that between
+repeated runs.
 """
 
 import random
@@ -16,17 +16,18 @@ from llamalab.records.run_frames import REST, joined_ops
 from llamalab.startup.hints import Any, NamedTuple
 
 RESAMPLES = 1000
-FEWEST = 4  # samples of each, below which there is no interval
+FEWEST = 4  # samples of each; fewer give no interval
 OUTSIDE = "launches, Python and waiting between operations, or clocks that time them apart and together"
-LIKE = 0.02  # amounts of work, clocks and efficiencies that differ by less are the same
+LIKE = 0.02  # relative difference below which amounts of work, clocks and efficiencies count as equal
 NO_OP = OpTime("", 0.0)
 
 
 class Delta(NamedTuple):
-    """One row: an operation of a phase, what lies outside of all, or a whole phase (`op` is None).
+    """One row: an operation of a phase, the time outside of all, or a whole phase (`op` is None).
 
-    `share` is of the sum of the absolute deltas of the phase's rows. `interval_s` is where the delta lies; None where
-    there are too few samples. `seen` says whether it is more than noise: None where that cannot be told.
+    `share` is of the sum of the absolute deltas of the phase's rows. `interval_s` holds the delta with 95 %; None with
+    too few samples. `seen` says whether the delta exceeds noise: None where that is unknown. `basis` is that of both
+    times, measured, extrapolated or predicted, or of each.
     """
 
     phase: str
@@ -38,6 +39,7 @@ class Delta(NamedTuple):
     interval_s: tuple[float, float] | None
     seen: bool | None
     why: str
+    basis: str
 
 
 class PhaseDelta(NamedTuple):
@@ -55,17 +57,17 @@ def compare_runs(a: Run, b: Run) -> tuple[PhaseDelta, ...]:
 
 
 def unmatched(a: Run, b: Run) -> list[str]:
-    """Names of the phases that only one of the runs has."""
+    """Names of the phases in only one of the runs."""
     taken = [(one, _partner(one, a, b)) for one in a.phases]
     alone = [one.name for one, other in taken if other is None]
     return alone + [other.name for other in b.phases if all(other is not found for _, found in taken)]
 
 
 def differing(a: Run, b: Run) -> dict[str, tuple[Any, Any]]:
-    """Settings that both runs tell and that differ."""
-    told = {"model": (a.model, b.model), "device": (a.device, b.device)}
-    told |= {key: (a.settings[key], b.settings[key]) for key in a.settings if key in b.settings}
-    return {key: pair for key, pair in told.items() if None not in pair and pair[0] != pair[1]}
+    """Settings that both runs state and that differ."""
+    settings = {"model": (a.model, b.model), "device": (a.device, b.device)}
+    settings |= {key: (a.settings[key], b.settings[key]) for key in a.settings if key in b.settings}
+    return {key: pair for key, pair in settings.items() if None not in pair and pair[0] != pair[1]}
 
 
 def _partner(one: RunPhase, a: Run, b: Run) -> RunPhase | None:
@@ -78,7 +80,7 @@ def _partner(one: RunPhase, a: Run, b: Run) -> RunPhase | None:
 
 def _compare(a: RunPhase, b: RunPhase, elsewhere: bool) -> PhaseDelta:
     interval = bootstrap(a.samples_s, b.samples_s, a.total_s, b.total_s)
-    seen = a.total_s != b.total_s if a.basis == b.basis == "predicted" else _seen(interval)  # formulas have no noise
+    seen = a.total_s != b.total_s if a.basis == b.basis == "predicted" else _seen(interval)  # no noise
     whole = Delta(
         phase=a.name,
         op=None,
@@ -89,12 +91,13 @@ def _compare(a: RunPhase, b: RunPhase, elsewhere: bool) -> PhaseDelta:
         interval_s=interval,
         seen=seen,
         why=_why_phase(a, b, interval),
+        basis=_basis(a, b),
     )
     return PhaseDelta(whole, _rows(a, b, elsewhere))
 
 
 def _rows(a: RunPhase, b: RunPhase, elsewhere: bool) -> tuple[Delta, ...]:
-    """The rows of the joined frame, each with its interval and what explains it."""
+    """The rows of the joined frame, each with its interval and causes."""
     if not a.ops or not b.ops:
         return ()
     ours, theirs = ({op.name: op for op in phase.ops} for phase in (a, b))
@@ -114,6 +117,7 @@ def _rows(a: RunPhase, b: RunPhase, elsewhere: bool) -> tuple[Delta, ...]:
                 interval_s=interval,
                 seen=_seen(interval),
                 why=OUTSIDE if op == REST else _why(one, other, (a, b), elsewhere, interval),
+                basis=_basis(a, b),
             )
         )
     return tuple(rows)
@@ -122,7 +126,7 @@ def _rows(a: RunPhase, b: RunPhase, elsewhere: bool) -> tuple[Delta, ...]:
 def bootstrap(
     a: Sequence[float], b: Sequence[float], a_total: float, b_total: float, *, seed: int = 0
 ) -> tuple[float, float] | None:
-    """Where b - a lies with 95 %, from resampled medians scaled to the totals; None with too few samples of either.
+    """The 95 % interval of b - a, from resampled medians scaled to the totals; None with too few samples of either.
 
     >>> bootstrap([1.0] * 9, [2.0] * 9, 1.0, 2.0)
     (1.0, 1.0)
@@ -136,6 +140,10 @@ def bootstrap(
         for _ in range(RESAMPLES)
     )
     return deltas[round(0.025 * (RESAMPLES - 1))], deltas[round(0.975 * (RESAMPLES - 1))]
+
+
+def _basis(a: RunPhase, b: RunPhase) -> str:
+    return a.basis if a.basis == b.basis else f"{a.basis} against {b.basis}"
 
 
 def _seen(interval: tuple[float, float] | None) -> bool | None:
@@ -157,7 +165,7 @@ def _why(
     elsewhere: bool,
     interval: tuple[float, float] | None,
 ) -> str:
-    """The causes of a difference, in the order in which they explain it."""
+    """The causes of a difference, the most specific first."""
     if one is None or other is None:
         return "only in B" if one is None else "only in A"
     causes = [_work(one, other)]
@@ -189,7 +197,7 @@ def _kernel(one: OpTime, other: OpTime) -> str | None:
 
 
 def _gaps(one: OpTime, other: OpTime) -> str | None:
-    """Whether most of the difference lies between kernels, not in them."""
+    """Whether most of the difference is in gaps between kernels."""
     if one.gap_s is None or other.gap_s is None:
         return None
     delta, gap = other.total_s - one.total_s, other.gap_s - one.gap_s
@@ -203,7 +211,7 @@ def _clock(a: RunPhase, b: RunPhase) -> str | None:
 
 
 def _efficiency(one: OpTime, other: OpTime, elsewhere: bool) -> str:
-    """The same work at another rate, where the work is known; else nothing is known."""
+    """The same work at another rate, where the work is known; else nothing."""
     if not one.total_s or not other.total_s or not (one.flops or one.bytes):
         return "not known: the file tells neither work nor kernels"
     rate = one.total_s / other.total_s

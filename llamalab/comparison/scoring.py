@@ -1,4 +1,4 @@
-"""The distance of predictions from measured runs, row by row and by group, over a file of them.
+"""The errors of predictions against measured runs, row by row and by group, over a file of them.
 
 An error is predicted over measured time (or memory) minus 1, for throughput too: positive is too slow. Coverage is
 the share of measurements inside the predicted interval; `under_bound` counts those more than 2 % faster than
@@ -78,7 +78,7 @@ def predict_row(row: dict[str, str], stack: str = AUTO_STACK) -> Scored:
 
 
 def predicted_of(point: MeasuredPoint, constants: StackConstants) -> float:
-    """Seconds, or bytes, of what was measured."""
+    """Predicted seconds, or bytes, for the metric of a point."""
     work = workload_of(constants.stack, point.work)
     if point.phase == "memory":
         return float(memory_needed(point.arch, work).total_bytes)
@@ -88,10 +88,10 @@ def predicted_of(point: MeasuredPoint, constants: StackConstants) -> float:
 
 
 def serving_s(arch: LlamaArch, work: Workload, constants: StackConstants) -> float:
-    """Mean seconds between the tokens of a request at a server kept at B requests.
+    """Mean seconds between the tokens of a request at a server with B requests in flight.
 
-    While one request generates its G tokens the B - 1 others bring one prompt each; a stack lets the share
-    `interleave` of their prefills come between two tokens (1/2: all start together; 1: evenly spread).
+    While one request generates its G tokens, the B - 1 others run one prefill each; a stack lets the share `interleave`
+    of these prefills fall between two tokens (1/2: all requests start together; 1: they start evenly spread).
     """
     if work.generate < 2:
         raise InputError(f"generate must be at least 2 for the time between tokens; got {work.generate}")
@@ -110,7 +110,7 @@ def bound_of(point: MeasuredPoint, constants: StackConstants) -> float:
 
 
 def _whole(point: MeasuredPoint, work: Workload) -> Workload:
-    # A step needs a token after the first; what a prefill generates is no part of it.
+    # A decode step needs a second generated token; the first one comes from the prefill.
     if point.phase in ("decode", "serving"):
         return work._replace(generate=max(2, work.generate))
     return work if point.phase == "run" else work._replace(generate=1)

@@ -1,4 +1,4 @@
-"""What a record says, in words. The numbers are those of llamalab.comparison.comparison, only worded here."""
+"""The findings of a record in words. All figures come from llamalab.comparison.comparison."""
 
 from llamalab.comparison.claims import Coverage, coverage, memory_held, phase_held, wrong_winners
 from llamalab.comparison.comparison import Comparison
@@ -9,12 +9,12 @@ from llamalab.formatting import format_bytes, format_si
 from llamalab.startup.hints import NamedTuple
 
 _VERBS = {"prefill": "reads a {tokens:,}-token prompt at", "decode": "writes at"}
-DISTURBED = 1.1  # an op-by-op pass that takes so much longer is no picture of a clean one
+DISTURBED = 1.1  # slowdown of the op-by-op pass beyond which it does not represent a clean one
 _ROOFS = {"compute": ("GEMM", "FLOP/s"), "memory": ("memory", "B/s")}
 
 
 class Verdict(NamedTuple):
-    """One headline, the predictions that failed, the findings, and what limits the trust in them."""
+    """One headline, the predictions that failed, the findings, and limits of their validity."""
 
     headline: str
     failures: tuple[str, ...]
@@ -58,7 +58,7 @@ def failures(comparison: Comparison) -> tuple[str, ...]:
 
 
 def doubts(comparison: Comparison) -> tuple[str, ...]:
-    """What limits the trust in the figures, one sentence each."""
+    """Conditions that limit the validity of the figures, one sentence each."""
     record, constants = comparison.record, comparison.basis.constants
     untrusted = [roof for roof in record.roofs if not roof.trusted]
     return tuple(
@@ -82,7 +82,7 @@ def doubts(comparison: Comparison) -> tuple[str, ...]:
 
 
 def wrong_counts(comparison: Comparison) -> bool:
-    """Whether a count that must be exact is not."""
+    """Whether a number that must equal its count does not."""
     return not (comparison.parameters.exact and comparison.kv.exact)
 
 
@@ -122,12 +122,12 @@ def memory_sentence(phase: Phase) -> str:
 
 
 def coverage_sentence(held: Coverage) -> str:
-    """How many operations lie in the interval of their prediction."""
+    """The share of operations within the interval of their prediction."""
     return f"{held.inside} of {held.of} operations lie in the interval of their prediction; nine in ten should."
 
 
 def observer_sentence(phase: Phase) -> str:
-    """What timing operation by operation adds to a pass; empty where that is little."""
+    """The time that op-by-op timing adds to a pass; empty where it is small."""
     ratio = phase.run.observer_ratio
     if ratio is None or ratio < DISTURBED:
         return ""
@@ -135,7 +135,7 @@ def observer_sentence(phase: Phase) -> str:
 
 
 def headline(comparison: Comparison) -> str:
-    """What the model does on this machine."""
+    """Speed of the model on this machine."""
     deeds = [
         f"{_VERBS.get(phase.run.phase, phase.run.phase + ' runs at').format(tokens=phase.run.new_tokens)} "
         f"{tokens_per_s(phase.measured_tokens_per_s)}"
@@ -147,7 +147,7 @@ def headline(comparison: Comparison) -> str:
 
 
 def phase_sentence(phase: Phase) -> str:
-    """Predicted and measured speed of a phase, and what holds it back."""
+    """Predicted and measured speed of a phase, and its limiting roof."""
     name, measured = phase.run.phase.capitalize(), tokens_per_s(phase.measured_tokens_per_s)
     if phase.run.basis == "extrapolated":
         measured += f" (extrapolated from {blocks(phase)})"
@@ -161,7 +161,7 @@ def phase_sentence(phase: Phase) -> str:
 
 
 def limit_words(phase: Phase) -> str:
-    """What limits a phase and how much of that roof it reaches."""
+    """The roof that limits a phase and the share that it reaches."""
     limit = phase.limit
     if limit is None:
         return "of unknown bound"
@@ -175,7 +175,7 @@ def limit_words(phase: Phase) -> str:
 
 
 def error_sentence(comparison: Comparison) -> str:
-    """How far the predictions are off, op by op."""
+    """The errors of predictions, op by op."""
     errors = comparison.errors
     if errors is None:
         return "No operation has both a prediction and a measurement."
@@ -224,7 +224,7 @@ def fit_sentence(comparison: Comparison) -> str:
 
 
 def extrapolation_sentence(comparison: Comparison) -> str:
-    """What was not run but multiplied; empty where everything ran."""
+    """Blocks whose time was extrapolated; empty where all ran."""
     partial = [phase for phase in comparison.phases if phase.run.basis == "extrapolated"]
     if not partial:
         return ""
@@ -232,11 +232,11 @@ def extrapolation_sentence(comparison: Comparison) -> str:
 
 
 def raised_roofs_sentence(comparison: Comparison) -> str:
-    """Which roofs are rates of the run itself, because it was faster than every probe; empty without any."""
+    """Roofs that were raised to rates of the run, because it exceeded every probe; empty without any."""
     raised = [roof for roof in comparison.record.roofs if roof.raised_by and roof.probed_per_second and roof.per_second]
-    told = ", ".join(
+    words = ", ".join(
         f"{roof.kind} by {(roof.per_second or 0.0) / (roof.probed_per_second or 1.0) - 1:.0%} "
         f"({short(roof.raised_by or '')})"
         for roof in raised
     )
-    return f"The run was faster than the probes of a roof, and its rate is the roof now: {told}." if told else ""
+    return f"The run was faster than the probes of a roof, and its rate is the roof now: {words}." if words else ""

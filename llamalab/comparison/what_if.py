@@ -1,8 +1,8 @@
-"""What would change the time of this model: another device, or another way to run it here.
+"""Predicted effects of changes: another device, or other settings on this one.
 
-Both tell one run apart: a prompt as long as the measured one, and GENERATED tokens after it. On other
-devices it is predicted with shipped constants (llamalab.analytic.shipped_constants). Here each change is one
-edit of the cost table, predicted with the basis of the record: what it saves is predicted, not measured.
+The workload is a prompt as long as the measured one, and GENERATED tokens after it. On other devices it is predicted
+with shipped constants (llamalab.analytic.shipped_constants). On this one each change is an edit of the cost table,
+predicted with the basis of the record: the time it saves is predicted, not measured.
 """
 
 from collections.abc import Iterable, Sequence
@@ -26,12 +26,12 @@ from llamalab.units import KeptWeights
 GENERATED = 128
 RANKS = (1, 2, 4, 8)
 BATCH = 8
-GROUP = 4  # query heads that share a KV head in the GQA that is tried
-LEAST_SAVING = 0.005  # of the run: what saves less is not worth a line
+GROUP = 4  # query heads per KV head in the GQA variant
+LEAST_SAVING = 0.005  # share of the run below which a change is not listed
 
 
 class Elsewhere(NamedTuple):
-    """The run on a device of the table: on as few of them as hold it, or the reason why it cannot be told."""
+    """The run on the fewest devices of a kind that hold it, or the reason why it is not predicted."""
 
     spec: HardwareSpec
     ranks: int | None
@@ -42,22 +42,22 @@ class Elsewhere(NamedTuple):
 
 
 class Change(NamedTuple):
-    """One thing to try: seconds of the run per sequence with it, and what it asks for."""
+    """One change: seconds of the run per sequence with it, and its requirement."""
 
     what: str
     needs: str
     saved_s: float
     total_s: float
-    basis: str | None = None  # where it is not that of the other predictions of this machine
+    basis: str | None = None  # where it differs from that of the other predictions of this machine
 
     @property
     def share(self) -> float:
-        """Of the run's time as it is."""
+        """Share of the unchanged run's time."""
         return self.saved_s / (self.saved_s + self.total_s)
 
 
-def told_run(comparison: Comparison) -> Workload:
-    """The run that is told: the longest measured prompt, one sequence, and as many tokens as was said, or GENERATED."""
+def predicted_workload(comparison: Comparison) -> Workload:
+    """The predicted workload: the longest measured prompt, one sequence, and the tokens asked for, or GENERATED."""
     prompts = [phase.run.new_tokens for phase in comparison.phases if phase.run.new_tokens > 1]
     generate = comparison.record.generate_tokens or GENERATED
     record = comparison.record
@@ -73,9 +73,9 @@ def told_run(comparison: Comparison) -> Workload:
 def elsewhere(
     arch: LlamaArch, work: Workload, stack: str | None = None, *, names: Iterable[str] = HARDWARE
 ) -> list[Elsewhere]:
-    """The run on every device of the table, or on those named, the fastest first, then what cannot be told.
+    """The run on every device of the table, or on those named, the fastest first, then those without a prediction.
 
-    `stack` is the software that runs it; where none is named, the one that is usual on a device is assumed.
+    `stack` is the software that runs it (default: the usual one of each device).
     """
     rows = [_on(arch, work, spec, stack) for spec in map(HARDWARE.__getitem__, names)]
     return sorted(rows, key=lambda row: row.times.total_s if row.times else float("inf"))
@@ -84,7 +84,7 @@ def elsewhere(
 def forecast_on(
     arch: LlamaArch, work: Workload, spec: HardwareSpec, stack: str | None = None
 ) -> tuple[Workload, Forecast] | None:
-    """The run as it is made on as few devices as hold it, and its forecast; None where it cannot be told."""
+    """The workload on the fewest devices that hold it, and its forecast; None where it is not predicted."""
     for ranks in RANKS:
         try:
             return _forecast(arch, work._replace(tensor_parallel=ranks), spec, stack)
@@ -98,7 +98,7 @@ def forecast_on(
 def _on(arch: LlamaArch, work: Workload, spec: HardwareSpec, stack: str | None) -> Elsewhere:
     reason, dtype = "", work.dtype
     if dtype == "bf16" and spec.peak_flops_per_s.get(dtype) is None:
-        dtype = "fp16"  # the 16 bits that older devices compute in
+        dtype = "fp16"  # the 16-bit type of older devices
     for ranks in RANKS:
         try:
             _, found = _forecast(arch, work._replace(tensor_parallel=ranks, dtype=dtype), spec, stack)
@@ -122,8 +122,8 @@ def _forecast(arch: LlamaArch, work: Workload, spec: HardwareSpec, stack: str | 
 
 
 def changes(comparison: Comparison) -> list[Change]:
-    """What is predicted to save time here, the most first; empty where the run itself cannot be predicted."""
-    work, run = told_run(comparison), as_measured(comparison)
+    """Changes that are predicted to save time here, the most first; empty where the run itself is not predicted."""
+    work, run = predicted_workload(comparison), as_measured(comparison)
     now_s = run_s(comparison.basis, comparison.arch, work, run)
     if now_s is None:
         return []
@@ -136,8 +136,8 @@ def changes(comparison: Comparison) -> list[Change]:
 
 
 def actions(comparison: Comparison, rows: Sequence[Elsewhere]) -> list[Change]:
-    """All that would shorten the run, the most first: the changes, other kernels, more threads, and the best device."""
-    now_s = run_s(comparison.basis, comparison.arch, told_run(comparison), as_measured(comparison))
+    """All that would shorten the run, the most first: changes, other kernels, more threads, and the fastest device."""
+    now_s = run_s(comparison.basis, comparison.arch, predicted_workload(comparison), as_measured(comparison))
     if now_s is None:
         return []
     others = [_other_kernel(comparison, now_s), _more_threads(comparison, now_s), _best_device(rows, now_s)]
@@ -146,8 +146,8 @@ def actions(comparison: Comparison, rows: Sequence[Elsewhere]) -> list[Change]:
 
 
 def _other_kernel(comparison: Comparison, now_s: float) -> Change | None:
-    """The attention backend that was measured to be faster at the prompt of the run than the one that the model ran."""
-    prompt, ran = told_run(comparison).prompt, comparison.record.passes[0].attention
+    """The backend that was measured to be faster than the model's at the prompt of the run."""
+    prompt, ran = predicted_workload(comparison).prompt, comparison.record.passes[0].attention
     known = {
         row.point.backend: row.measured_s
         for row in comparison.attention
@@ -161,7 +161,7 @@ def _other_kernel(comparison: Comparison, now_s: float) -> Change | None:
 
 
 def _more_threads(comparison: Comparison, now_s: float) -> Change | None:
-    """Twice the threads: twice the rate of arithmetic, the same memory."""
+    """Twice the threads: twice the rate of arithmetic, the same bandwidth."""
     environment, basis = comparison.record.environment, comparison.basis
     if environment.device != "cpu":
         return None
@@ -179,7 +179,7 @@ def _more_threads(comparison: Comparison, now_s: float) -> Change | None:
         }
         constants = constants._replace(rates=rates)
     faster = RecordBasis(replace(comparison.record, roofs=roofs), constants)
-    total_s = run_s(faster, comparison.arch, told_run(comparison), as_measured(comparison))
+    total_s = run_s(faster, comparison.arch, predicted_workload(comparison), as_measured(comparison))
     if total_s is None:
         return None
     needs = "as many free cores; what memory limits stays as it is"
@@ -187,7 +187,7 @@ def _more_threads(comparison: Comparison, now_s: float) -> Change | None:
 
 
 def _best_device(rows: Sequence[Elsewhere], now_s: float) -> Change | None:
-    """The fastest of the devices that hold the model alone."""
+    """The fastest of the devices that hold the model on one device."""
     best = next((row for row in rows if row.times and row.ranks == 1), None)
     if best is None or best.times is None:
         return None
@@ -197,7 +197,7 @@ def _best_device(rows: Sequence[Elsewhere], now_s: float) -> Change | None:
 def run_s(basis: RecordBasis, arch: LlamaArch, work: Workload, shape: PassShape) -> float | None:
     """Seconds of the run on the record's machine, in a shape's formats; None where an operation has no prediction.
 
-    Where the shape says nothing of weights, they are kept as the record's were.
+    Where the shape has no weight dtype, weights are in the storage of the record.
     """
     kept = basis.record.kept if shape.weight_dtype is None else None
     passes = [(1.0, work.prompt, work.prompt)]
@@ -213,7 +213,7 @@ def run_s(basis: RecordBasis, arch: LlamaArch, work: Workload, shape: PassShape)
 
 
 def as_measured(comparison: Comparison) -> PassShape:
-    """The formats that the last measured pass was run in, of a token of one rank."""
+    """The number formats of the last measured pass, as the shape of one token on one rank."""
     run = comparison.record.passes[-1]
     return PassShape(new_tokens=1, dtype=run.dtype, kv_dtype=run.kv_dtype, attention=run.algorithm)
 
@@ -225,7 +225,7 @@ def _candidates(
         ("fp8 KV cache", "an attention kernel that reads it", arch, run._replace(kv_dtype="fp8"), 1),
         (f"batch of {BATCH}", "as many sequences; saving per sequence", arch, run, BATCH),
     ]
-    if kept is None:  # weights that are quantised have kernels of their own, whose constants tell nothing of others
+    if kept is None:  # the kernels of quantised weights have constants of their own
         found += [
             ("int4 weights", "a product that widens them as it reads", arch, run._replace(weight_dtype="int4"), 1),
             ("int8 weights", "a product that widens them as it reads", arch, run._replace(weight_dtype="int8"), 1),

@@ -12,7 +12,7 @@ def title(comparison: Comparison) -> str:
 
 
 def full_name(model: str) -> str:
-    """What a preset is called; another model is called what it is."""
+    """The full name of a preset; another model's name is unchanged."""
     preset = PRESETS.get(model)
     return preset.title if preset else model
 
@@ -44,7 +44,7 @@ def signed_percent(error: float) -> str:
     >>> signed_percent(0.123), signed_percent(-0.04), signed_percent(-0.996), signed_percent(-0.001)
     ('+12%', '−4%', '−99.6%', '0%')
     """
-    # Below -95 % the whole percents no longer tell a factor of 20 from one of 200.
+    # Below -95 % whole percents would not distinguish a factor of 20 from one of 200.
     text = f"{error:+.{1 if error < -0.95 else 0}%}".replace("-", "−")
     return "0%" if text in ("+0%", "−0%") else text
 
@@ -52,8 +52,10 @@ def signed_percent(error: float) -> str:
 def tokens_per_s(value: float) -> str:
     """Tokens per second with three figures.
 
-    >>> tokens_per_s(1234.5), tokens_per_s(1.8649)
-    ('1,234 tok/s', '1.86 tok/s')
+    >>> tokens_per_s(1234.5), tokens_per_s(1.8649), tokens_per_s(0.00321)
+    ('1,234 tok/s', '1.86 tok/s', '0.0032 tok/s')
     """
+    if 0 < value < 0.1:
+        return f"{value:.2g} tok/s"
     digits = 0 if value >= 100 else 1 if value >= 10 else 2
     return f"{value:,.{digits}f} tok/s"

@@ -1,7 +1,7 @@
-"""Files of this machine: read without trust, and written so that none is ever left half done.
+"""Files of this machine: read without trust, and written completely or not at all.
 
-Belongs here: `inputs` (the one bounded reader of text and JSON that somebody else wrote), `mapped` (a file as memory),
-`outputs` (text, binary files and folders that take their place at once or not at all), `workspace` (the hidden folder
-in which they are made). Does not belong here: what is in a file (arch, checkpoints, records, report).
+Belongs here: `inputs` (the one bounded reader of foreign text and JSON), `mapped` (a file as memory), `outputs` (text,
+binary files and folders that are renamed into place at once), `workspace` (the hidden folder in which they are made).
+Does not belong here: the content of a file (arch, checkpoints, records, report).
 May import: errors, startup. The package itself imports nothing: a calculator reads files and never writes one.
 """

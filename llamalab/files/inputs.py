@@ -1,8 +1,8 @@
-"""Reading text and JSON that somebody else wrote: bounded, never waiting, and refused in one sentence.
+"""Bounded reading of foreign text and JSON, which never blocks and refuses bad input in one sentence.
 
-Text is UTF-8, with or without a byte order mark, as it is or as gzip packs it. JSON is what RFC 8259 calls
-interoperable: no key twice, no NaN or infinity, no number that is infinite as a double, no half of a surrogate pair;
-and not nested deeper than anything that llamalab reads.
+Text is UTF-8, with or without a byte order mark, plain or gzipped. JSON is what RFC 8259 calls
+interoperable: no key twice, no NaN or infinity, no number that is infinite as a double, no unpaired surrogate;
+and bounded in depth.
 """
 
 import os
@@ -13,13 +13,13 @@ from itertools import chain
 from llamalab.errors import FormatError, MissingError
 from llamalab.startup.hints import Any
 
-MOST_BYTES = 64 * 2**20  # a record of many runs, the index of a model with half a million tensors
-MOST_CONFIG_BYTES = 4 * 2**20  # a config, a calibration or a device has kilobytes
+MOST_BYTES = 64 * 2**20  # enough for a record of many runs, or the index of a model with half a million tensors
+MOST_CONFIG_BYTES = 4 * 2**20  # configs, calibrations and device files have kilobytes
 MOST_DEPTH = 64
 _PIECE = 2**20  # bytes that are read at a time
-_MOST_DIGITS = 308  # a whole number of more digits is infinite as a double
-GZIP = b"\x1f\x8b"  # how what gzip wrote begins
-POINTER = b"version https://git-lfs"  # how a file begins that stands for another
+_MOST_DIGITS = 308  # an integer with more digits is infinite as a double
+GZIP = b"\x1f\x8b"  # the magic of gzip
+POINTER = b"version https://git-lfs"  # the beginning of a Git LFS pointer
 IS_POINTER = "a Git LFS pointer, which stands for a file that was not fetched; run git lfs pull in its repository"
 _ENCODINGS = ((b"\xff\xfe", "UTF-16"), (b"\xfe\xff", "UTF-16"), (b"\x00\x00\xfe\xff", "UTF-32"))
 _KINDS = (
@@ -32,13 +32,13 @@ _KINDS = (
 
 
 def check_exists(path: str | os.PathLike[str], what: str) -> None:
-    """Raise MissingError where there is neither a file nor a folder of this name."""
+    """Raise MissingError where neither a file nor a folder has this name."""
     if not os.path.exists(path):
         raise MissingError(f"the {what} must exist; there is no {os.fspath(path)}; check the path")
 
 
 def read_bounded_text(path: str | os.PathLike[str], what: str, *, most: int = MOST_BYTES, hint: str = "") -> str:
-    """The text of a regular file of at most `most` bytes; `what` names it in errors, `hint` says what to do without it.
+    """The text of a regular file of at most `most` bytes; `what` names it in errors, `hint` suggests an alternative.
 
     Raises MissingError where there is none or it cannot be read, FormatError where it is no regular file,
     too large or not UTF-8. A pipe without a writer or an endless device is refused, not waited for.
@@ -47,7 +47,7 @@ def read_bounded_text(path: str | os.PathLike[str], what: str, *, most: int = MO
 
 
 def text_pieces(path: str | os.PathLike[str], what: str, *, most: int, hint: str = "") -> Iterator[str]:
-    """The same piece by piece, of a file that may be larger than memory."""
+    """The same in chunks, for a file that may exceed memory."""
     from codecs import getincrementaldecoder
 
     name, begun, decoder = os.fspath(path), 0, getincrementaldecoder("utf-8-sig")()
@@ -57,7 +57,7 @@ def text_pieces(path: str | os.PathLike[str], what: str, *, most: int, hint: str
         try:
             yield decoder.decode(data)
         except UnicodeDecodeError as error:
-            held = len(error.object) - len(data)  # of a character that the piece before began
+            held = len(error.object) - len(data)  # of a character that began in the chunk before
             raise FormatError(
                 f"the {what} must be UTF-8; {name} is not, at byte {begun - held + error.start}"
             ) from None
@@ -75,10 +75,10 @@ def _check_beginning(data: bytes, name: str, what: str) -> None:
 
 
 def _byte_pieces(name: str, what: str, most: int, hint: str) -> Iterator[bytes]:
-    """What is in a file, out of gzip where it is packed; no more than `most` bytes of it."""
+    """The bytes of a file, decompressed if gzipped; at most `most` of them."""
     try:
-        _check_kind(os.stat(name), name, what, most)  # before it is opened: opening a device may do something
-        # What is there may have changed since: a pipe without a writer must not block.
+        _check_kind(os.stat(name), name, what, most)  # before it is opened, since opening a device may have effects
+        # It may have been replaced since: a pipe without a writer must not block.
         with open(os.open(name, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)), "rb") as file:
             _check_kind(os.fstat(file.fileno()), name, what, most)
             first = file.read(_PIECE)
@@ -86,21 +86,21 @@ def _byte_pieces(name: str, what: str, most: int, hint: str) -> Iterator[bytes]:
             left = most
             for data in _unzipped(pieces, name, what) if first.startswith(GZIP) else pieces:
                 left -= len(data)
-                if left < 0:  # it grew, lies in a file system that tells no sizes, or was packed
+                if left < 0:  # it grew, is in a file system without sizes, or was compressed
                     raise FormatError(_too_large(name, what, most))
                 yield data
     except (FileNotFoundError, NotADirectoryError):
         raise MissingError(f"the {what} must exist; there is no file {name}; {hint or 'check the path'}") from None
     except OSError as error:
         raise MissingError(f"the {what} must be readable; {name}: {error.strerror or error}") from None
-    except ValueError as error:  # a zero character, or half of a surrogate pair
+    except ValueError as error:  # a zero character, or an unpaired surrogate
         if isinstance(error, FormatError):
             raise
         raise MissingError(f"the {what} must have a path that a file can have; got {name!r}") from None
 
 
 def _unzipped(pieces: Iterable[bytes], name: str, what: str) -> Iterator[bytes]:
-    """What gzip made smaller, as profilers write their traces; little of it is held at a time."""
+    """Decompressed gzip in small chunks, as profilers write their traces."""
     from zlib import MAX_WBITS, decompressobj, error
 
     reader = decompressobj(MAX_WBITS | 16)  # with gzip's own header
@@ -128,8 +128,8 @@ def _too_large(name: str, what: str, most: int) -> str:
 
 
 def parse_json(text: str, source: str) -> Any:
-    """JSON as Python data. Raises FormatError where it is none that is accepted here; `source` names it."""
-    import json  # here: most calculations read no file, and start-up counts milliseconds
+    """JSON as Python data. Raises FormatError for invalid or unaccepted JSON; `source` names it."""
+    import json  # imported here, since most calculations read no file, and start-up counts milliseconds
 
     try:
         data = json.loads(
@@ -180,7 +180,7 @@ def _int(text: str) -> int:
 
 
 def _check_nesting(data: Any) -> None:
-    """Level by level: recursion here, or in what reads the data later, would end at a depth of the interpreter's."""
+    """Level by level: recursion, here or in a caller, would end at the interpreter's limit."""
     level, depth = [data], 0
     while level:
         if depth > MOST_DEPTH:
@@ -199,7 +199,7 @@ def _check_nesting(data: Any) -> None:
 def _check_pairs(text: str) -> None:
     try:
         text.encode()
-    except UnicodeEncodeError:  # an escape such as \ud800 by itself; it could be printed nowhere
+    except UnicodeEncodeError:  # an escape such as \ud800 alone, which cannot be encoded
         raise ValueError("a text has half of a surrogate pair") from None
 
 

@@ -1,4 +1,4 @@
-"""A file as memory: nothing is read before it is touched, and nothing that is written reaches the file."""
+"""A file mapped copy-on-write: read when touched, never changed."""
 
 import mmap
 import os
@@ -7,13 +7,13 @@ import sys
 
 from llamalab.errors import FormatError, MissingError
 
-# Without it Linux grants no private mapping of a file larger than memory, though nobody will write to
+# Without this flag Linux refuses a private mapping of a file larger than memory, even if nothing writes to
 # it. Python names it from 3.13 on.
 _NORESERVE: int = getattr(mmap, "MAP_NORESERVE", 0x4000 if sys.platform == "linux" else 0)
 
 
 def map_file(path: str | os.PathLike[str], what: str) -> mmap.mmap:
-    """The bytes of a regular file, mapped copy-on-write: nothing is read before it is touched.
+    """The bytes of a regular file, mapped copy-on-write and read when touched.
 
     Raises MissingError where there is no file, FormatError where it is empty or no regular file.
     """

@@ -1,4 +1,4 @@
-"""Files and folders written so that none is ever left half done."""
+"""Files and folders that are written completely or not at all."""
 
 import errno
 import os
@@ -17,15 +17,15 @@ _NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 def write_text(path: str | os.PathLike[str], text: str, *, ours: str | None = None) -> None:
     """Write UTF-8 text beside the target, then rename it into place.
 
-    Where `ours` is given, an existing file that does not contain it is not llamalab's and is
-    left alone. Raises InputError for that and for a name that cannot be, MissingError where the folder cannot be
-    written, OSError where the disk is full.
+    If `ours` is given, an existing file that does not contain it is not llamalab's and is not replaced. Raises
+    InputError for that and for an invalid name, MissingError where the folder cannot be written, OSError where the disk
+    is full.
     """
     write_texts({Path(path): text}, ours={Path(path): ours})
 
 
 def write_texts(texts: Mapping[Path, str], *, ours: Mapping[Path, str | None]) -> None:
-    """Write files of one folder, all of them or none; what `ours` is of each, and errors, as for write_text."""
+    """Write files of one folder, all of them or none; `ours` of each, and errors, as for write_text."""
     targets = list(texts)
     check_targets({target: ours[target] for target in targets})
     folder = targets[0].parent
@@ -38,9 +38,9 @@ def write_texts(texts: Mapping[Path, str], *, ours: Mapping[Path, str | None]) -
 
 @contextmanager
 def replacing(path: str | os.PathLike[str], *, ours: str | None = None) -> Iterator[BinaryIO]:
-    """A binary file to write beside the target; it takes the target's place when the block ends well.
+    """A binary file beside the target, renamed to the target when the block succeeds.
 
-    After an exception, Ctrl-C included, the target is as it was. Errors as for write_text.
+    After an exception, Ctrl-C included, the target is unchanged. Errors as for write_text.
     """
     target = Path(path)
     check_target(target, ours=ours)
@@ -53,7 +53,7 @@ def replacing(path: str | os.PathLike[str], *, ours: str | None = None) -> Itera
 
 @contextmanager
 def new_outputs(targets: Sequence[Path]) -> Iterator[Path]:
-    """A folder in which to make new files or folders under their targets' names; those made are moved when all are.
+    """A folder in which to make new files or folders under their targets' names; all are moved together at the end.
 
     Raises InputError where a target exists by then, and MissingError where the disk is full, also where a library
     hides that behind an error of its own.
@@ -73,9 +73,9 @@ def new_outputs(targets: Sequence[Path]) -> Iterator[Path]:
 
 
 def keep_text(path: str | os.PathLike[str], text: str, *, ours: str | None = None) -> Path:
-    """Write what could not be made again: as write_text, or, where that fails, as a file for temporary ones.
+    """Write text that cannot be made again: as write_text, or, where that fails, as a temporary file.
 
-    Returns where it is. Raises what write_text raised where there is no place at all.
+    Returns its path. Raises the error of write_text where neither succeeds.
     """
     try:
         write_text(path, text, ours=ours)
@@ -90,12 +90,12 @@ def keep_text(path: str | os.PathLike[str], text: str, *, ours: str | None = Non
 
 
 def check_target(path: str | os.PathLike[str], *, ours: str | None = None) -> None:
-    """Say before any work whether `path` can be written: see write_text."""
+    """Check before any work that `path` can be written: see write_text."""
     check_targets({Path(path): ours})
 
 
 def check_new(targets: Sequence[Path]) -> None:
-    """As check_targets, for what must not be there yet."""
+    """As check_targets, for targets that must not exist yet."""
     for target in targets:
         if os.path.lexists(target):
             raise InputError(f"the output must be new; {target} exists; remove it or choose another path")
@@ -103,7 +103,7 @@ def check_new(targets: Sequence[Path]) -> None:
 
 
 def check_targets(targets: Mapping[Path, str | None]) -> None:
-    """As check_target, for several files of one folder: each real name is tried where nothing can see it."""
+    """As check_target, for several files of one folder: each name is tried in a hidden folder."""
     for target, ours in targets.items():
         try:
             _check_present(target, ours)
@@ -129,9 +129,9 @@ def _check_present(target: Path, ours: str | None) -> None:
 
 
 def _try_name(target: Path) -> None:
-    """Make a file of this name, folders and a first block included, below the nearest folder that is there.
+    """Make a file of this name, folders and a first block included, below the nearest existing folder.
 
-    Only a file shows that one can be made: for root every folder claims to be writable.
+    Only a real file proves it: for root every folder appears writable.
     """
     folder = target.parent
     while not os.path.lexists(folder):
@@ -143,7 +143,7 @@ def _try_name(target: Path) -> None:
 
 
 def _lack_of_room(place: Path, error: Exception) -> str | None:
-    """Why nothing more can be written beside what an error left unfinished; None where more can."""
+    """Whether an error came from a full disk; None where there is room."""
     if isinstance(error, OSError) and error.errno in _NO_ROOM:
         return os.strerror(error.errno)
     largest = max((file.stat().st_size for file in place.rglob("*") if file.is_file()), default=0)

@@ -1,8 +1,8 @@
-"""A folder beside a target for what is not finished: renamed into place in one step, never left behind.
+"""A folder beside a target for unfinished files: renamed into place in one step, and always removed.
 
-It is locked while it is in use. A lock ends with its process, so that what a killed process left is known by its
-missing lock, and goes with the next write into the same folder. Processes that write into one folder take turns by a
-lock on that folder, which needs no file.
+It is locked while in use. A lock ends with its process, so that the folder of a killed process has no lock and is
+removed by the next write into the same folder. Processes that write into one folder are serialised by a lock on that
+folder, which needs no file.
 """
 
 import errno
@@ -21,7 +21,7 @@ from llamalab.errors import InputError
 
 PREFIX, SUFFIX = ".llamalab-", ".tmp"
 ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-_PATIENCE_S, _GLANCE_S = 10.0, 0.01  # a turn takes milliseconds; whoever holds it for longer is not waited for
+_PATIENCE_S, _GLANCE_S = 10.0, 0.01  # a turn takes milliseconds; a longer one is not waited for
 
 
 @contextmanager
@@ -39,7 +39,7 @@ def workspace(folder: Path) -> Iterator[Path]:
 
 
 def put_in_place(place: Path, targets: Sequence[Path], *, new: bool = False) -> None:
-    """Rename what lies in a workspace under its targets' names to the targets: all of them or none.
+    """Rename the content of a workspace to the targets: all of it or nothing.
 
     Raises InputError where a target exists that must be new, OSError where one cannot be replaced.
     """
@@ -62,7 +62,7 @@ def put_in_place(place: Path, targets: Sequence[Path], *, new: bool = False) -> 
 
 @contextmanager
 def undisturbed() -> Iterator[None]:
-    """Let signals that would raise in the middle of a short step wait until it is over."""
+    """Delay signals that would raise in the middle of a short step until its end."""
     waiting: list[int] = []
     before = {number: signal.getsignal(number) for number in ENDING}
 
@@ -91,7 +91,7 @@ def _remove(place: Path) -> None:
 
 
 def _sweep(folder: Path) -> None:
-    """Remove workspaces that nobody holds: those of killed processes."""
+    """Remove workspaces without a lock: those of killed processes."""
     for place in folder.glob(f"{PREFIX}*{SUFFIX}"):
         with suppress(OSError):
             if place.is_symlink() or place.stat().st_uid != os.geteuid():
@@ -107,13 +107,13 @@ def _sweep(folder: Path) -> None:
 
 @contextmanager
 def _turn(folder: Path) -> Iterator[bool]:
-    """Wait until no other process writes into the folder; False where that cannot be known."""
+    """Wait until no other process writes into the folder; False where that is unknown."""
     if folder.name.startswith(PREFIX) and folder.name.endswith(SUFFIX):
-        yield False  # a workspace: locked as long as it lives, and nobody but its holder writes there
+        yield False  # a workspace: locked while it exists, and used by its holder alone
         return
     deadline = time.monotonic() + _PATIENCE_S
     lock: int | None = None
-    with suppress(OSError):  # a folder that may be written and not read, a file system without locks
+    with suppress(OSError):  # a folder without read permission, or a file system without locks
         while (lock := _try_lock(folder)) is None and time.monotonic() < deadline:
             time.sleep(_GLANCE_S)
     try:

@@ -1,7 +1,7 @@
-"""Known devices by the names that people and drivers have for them, and which of them hold what.
+"""Known devices by the names that people and drivers use, and the smallest that holds a given memory.
 
-Belongs here: `devices.tsv` (data sheets, a row a device) and `sheet` (its reader), `names` (how people write the name
-of a device), `links` (NVLink, PCIe, networks). Does not belong here: what a machine was measured to reach (records).
+Belongs here: `devices.tsv` (data sheets, a row a device) and `sheet` (its reader), `names` (spellings of device
+names), `links` (NVLink, PCIe, networks). Does not belong here: measured rates of a machine (records).
 May import: errors, startup.
 """
 
@@ -33,7 +33,7 @@ CPU = "cpu"  # this machine's: no row of the table, it is always measured
 ACCUMULATE = {dtype: "int32" if dtype == "int8" else "fp32" for dtype in PEAK_DTYPES}
 KINDS = ("datacentre", "workstation", "consumer", "embedded", "apple", "cpu")
 _GB = 10**9
-_GENERATIONS = {  # a CPU of each, whose clock and memory stand for the generation
+_GENERATIONS = {  # one CPU of each generation, whose clock and memory represent it
     "xeon-icx": "xeon-8380",
     "xeon-spr": "xeon-8480",
     "xeon-emr": "xeon-8592",
@@ -45,7 +45,7 @@ _GENERATIONS = {  # a CPU of each, whose clock and memory stand for the generati
 }
 
 
-# The devices that a page compares with: of each generation and market one or two, as all would make it unreadable.
+# The devices on a page: one or two of each generation and market, since all would be unreadable.
 WIDELY_USED = (
     "a100-40gb-sxm",
     "a100-80gb-sxm",
@@ -92,7 +92,7 @@ def device_family(name: str) -> list[HardwareSpec]:
     return list(_family(name.strip().lower()))
 
 
-@lru_cache(maxsize=1024)  # of a sweep, each name for thousands of predictions
+@lru_cache(maxsize=1024)  # of a sweep, where each name serves thousands of predictions
 def _family(wanted: str) -> tuple[HardwareSpec, ...]:
     for table in (HARDWARE, CPUS):
         if wanted in table:
@@ -103,7 +103,7 @@ def _family(wanted: str) -> tuple[HardwareSpec, ...]:
 
 
 def _spelled(wanted: str) -> list[HardwareSpec]:
-    """The devices whose names say the same in other words, or whose drivers call them so."""
+    """The devices whose names differ in spelling alone, or whose drivers report the name."""
     wish, rows = spelled_name(wanted), [(spelled_name(name), name) for name in (*HARDWARE, *CPUS)]
     for one in (wish, wish._replace(form=None)) if wish.form == "sxm" else (wish,):  # the only form has no name
         chip = one._replace(cores=None, memory_gb=None)
@@ -156,7 +156,7 @@ def _with_cores(spec: HardwareSpec, name: str, cores: int) -> HardwareSpec:
 
 
 def is_listed(spec: HardwareSpec) -> bool:
-    """Whether a device is a row of the table, and not merely named like one."""
+    """Whether a device is a row of the table; the name alone does not decide."""
     row = HARDWARE.get(spec.name)
     return row is not None and spec._replace(device_names=row.device_names) == row
 

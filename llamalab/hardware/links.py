@@ -1,6 +1,6 @@
-"""Links between devices and between machines: bytes a second of one device, both directions together, with a source.
+"""Links between devices and between machines: byte/s of one device, both directions together, with a source.
 
-A ring sends in one direction while it receives in the other: half of a row's figure is what a collective may take.
+A ring sends in one direction while it receives in the other: a collective uses half of a row's figure.
 Switched links (NVSwitch, a fat tree) give every device its whole rate to any other; without a switch it is shared.
 """
 
@@ -9,7 +9,7 @@ from llamalab.startup.hints import NamedTuple
 
 
 class LinkSpec(NamedTuple):
-    """One kind of link as its data sheet has it; `between` says what it joins."""
+    """One kind of link by its data sheet; `between` names the connected parts."""
 
     name: str
     title: str
@@ -22,7 +22,7 @@ _INDEX = "alpha-one-index.github.io/ai-infra-index, networking interconnects"
 _CABLES = "atgbics.com, Direct Attach InfiniBand Port Speed Overview: four lanes"
 _RATES = "Ethernet Technology Consortium, which began as that of 25, 50 and 100 Gbit/s"
 _IN, _OUT = "devices of a machine", "machines"
-# Each source was read for the figure of its row; where it has one direction, a row has twice that.
+# Each source was read for the figure of its row; a figure for one direction is doubled.
 LINKS = {
     link.name: link
     for link in (

@@ -4,16 +4,16 @@ import re
 
 from llamalab.startup.hints import NamedTuple
 
-# What names carry beside the chip: vendors, lines of products, kinds of memory.
+# Parts of names other than the chip: vendors, lines of products, kinds of memory.
 _FILLING = {
     *("nvidia", "amd", "intel", "geforce", "instinct", "radeon", "tesla", "quadro", "platinum", "gold", "agx"),
     *("generation", "blackwell", "workstation", "server", "edition", "tensor", "gpu", "hbm3", "hbm3e", "hbm2", "hbm2e"),
 }
-_LINES = ("", "rtx", "rx", "apple", "jetson", "ryzen", "epyc", "xeon", "core")  # that people leave out before a number
+_LINES = ("", "rtx", "rx", "apple", "jetson", "ryzen", "epyc", "xeon", "core")  # omitted by people before a number
 
 
 class SpelledName(NamedTuple):
-    """A name taken apart: the chip without spaces, and what it says of cores, memory and form; None: nothing."""
+    """A parsed name: the chip without spaces, and cores, memory and form, None where it has none."""
 
     chip: str
     cores: int | None
@@ -21,14 +21,14 @@ class SpelledName(NamedTuple):
     form: str | None
 
     def may_mean(self, row: "SpelledName") -> bool:
-        """Whether the device of that row may be meant: the same chip, and nothing that contradicts it."""
-        told = zip(self[1:], row[1:], strict=True)
-        same = all(own is None or own == other for own, other in told)
+        """Whether a row may be meant: the same chip, and no contradiction."""
+        pairs = zip(self[1:], row[1:], strict=True)
+        same = all(own is None or own == other for own, other in pairs)
         return same and (row.form != "cpu" or self.form == "cpu") and row.chip in {line + self.chip for line in _LINES}
 
 
 def spelled_name(name: str) -> SpelledName:
-    """The parts of a name, however it is written.
+    """The parts of a name in any spelling.
 
     >>> spelled_name("NVIDIA A100-SXM4-80GB")
     SpelledName(chip='a100', cores=None, memory_gb=80, form='sxm')

@@ -6,7 +6,7 @@ absent in the hardware: never a neighbour's value. Most sources quote the vendor
 commonly quoted; they are not the sheet.
 
 peak = 2 * matrix_units * fma_per_clock * clock, 1 multiply-add = 2 FLOPs, in bf16 (fp16 before Ampere).
-A CPU's row is cores x what its instruction set does in a clock x base clock, and memory channels x speed.
+A CPU's peak is cores x FLOPs of its instruction set in a clock x base clock; its bandwidth, channels x speed.
 """
 
 import os
@@ -31,7 +31,7 @@ _COUNTS = (
 
 
 class Clocking(NamedTuple):
-    """Where a matrix peak comes from: units, multiply-adds of one per clock, and the clock.
+    """The origin of a matrix peak: units, multiply-adds of one per clock, and the clock.
 
     Of a CPU the units are cores, and the multiply-adds those of fp32.
     """
@@ -47,7 +47,7 @@ class Clocking(NamedTuple):
 
 
 class HardwareSpec(NamedTuple):
-    """One device of one memory size, as its data sheet has it.
+    """One device of one memory size, by its data sheet.
 
     `interconnect_bytes_per_s` counts both directions. `bus` is the link (llamalab.hardware.links) that more than two
     share where the interconnect is a bridge, which joins two. `device_names` are what its driver calls it.
@@ -88,25 +88,25 @@ class HardwareSpec(NamedTuple):
     sources: dict[str, str] = {}  # noqa: RUF012  # never written
 
     def __hash__(self) -> int:
-        """By what tells devices apart; peaks and sources are dicts, and compared alone."""
+        """The hash of the identifying fields; peaks and sources are dicts, which only take part in comparison."""
         return hash((self.name, self.bandwidth_bytes_per_s, self.memory_bytes))
 
     @property
     def usable_memory_bytes(self) -> int | None:
-        """What a program may hold: the driver's figure where it is known, else the nominal one; None of a CPU."""
+        """The memory available to a program: the driver's figure where known, else the nominal one; None of a CPU."""
         if self.kind == "cpu":
             return None
         return self.memory_bytes if self.reported_memory_bytes is None else self.reported_memory_bytes
 
     @property
     def boost(self) -> float:
-        """Highest clock over that of the peaks: what a bound must allow for; 1 where either is unknown."""
+        """Highest clock over that of the peaks, which a bound must allow for; 1 where either is unknown."""
         if self.max_clock_hz is None or self.clocking is None:
             return 1.0
         return max(1.0, self.max_clock_hz / self.clocking.clock_hz)
 
     def source_of(self, cell: str) -> str | None:
-        """Where a cell comes from; None for one that is unknown."""
+        """The source of a cell; None for an unknown one."""
         part, _, dtype = cell.partition(".")
         value = getattr(self, part)
         if value is None or (dtype and value[dtype] is None):
@@ -149,17 +149,17 @@ def _spec(row: list[str]) -> HardwareSpec:
     sources, places, _ = _sheet()
     cells = dict(zip(places, row, strict=True))
     named = dict(part.split("=") for part in cells["sources"].split(","))
-    told = {cell: sources[number] for cell, number in named.items()}
+    source_of = {cell: sources[number] for cell, number in named.items()}
     clock = [_number(cells[cell]) for cell in ("matrix_units", "fma_per_clock", "clock_hz")]
     return HardwareSpec(
         name=cells["name"],
         title=cells["title"],
         peak_flops_per_s={dtype: _rate(cells[dtype]) for dtype in PEAK_DTYPES},
         clocking=None if clock[0] is None else Clocking(int(clock[0]), int(clock[1] or 0), float(clock[2] or 0)),
-        source=told.pop("*"),
+        source=source_of.pop("*"),
         device_names=tuple(name for name in cells["device_names"].split("|") if name),
         memory_sizes_bytes=tuple(int(size) for size in cells["memory_sizes_bytes"].split(",") if size),
-        sources=told,
+        sources=source_of,
         **{cell: _rate(cells[cell]) for cell in _RATES},  # type: ignore[arg-type]
         **{cell: _number(cells[cell]) for cell in _COUNTS},  # type: ignore[arg-type]
         **{cell: cells[cell] or None for cell in _WORDS},  # type: ignore[arg-type]
@@ -174,5 +174,5 @@ def _rate(text: str) -> float | None:
     return float(text) if text else None
 
 
-HARDWARE = MadeRows(lambda: _cells(cpus=False), _spec)
-CPUS = MadeRows(lambda: _cells(cpus=True), _spec)
+HARDWARE = MadeRows(_spec, lambda: _cells(cpus=False))
+CPUS = MadeRows(_spec, lambda: _cells(cpus=True))

@@ -1,8 +1,8 @@
-"""How a tap reaches the forward passes of a model: it goes on the model's stack for a while.
+"""Attaching a tap to the forward passes of a model: it is pushed on the model's stack of taps for a block of code.
 
-A Transformer has a stack that its `forward` reads; nothing else of it changes, and torch.compile guards on the
-stack, so that a compiled model is traced anew with the tap in the graph. A Hugging Face model has none; there a
-stack and ordinary hooks that read it are put on, and taken off with the last tap.
+A Transformer has a stack that its `forward` reads; nothing else of it changes, and torch.compile guards on the stack,
+so that a compiled model is traced anew with the tap in the graph. A Hugging Face model has none; it gets a stack and
+ordinary hooks that read it, which are removed with the last tap.
 """
 
 from collections.abc import Iterator
@@ -27,18 +27,18 @@ HOOKED_TYPES = (
     "internlm3",
     "iquestcoder",
     "cwm",
-)  # model_type of the Hugging Face models whose layout is known
-# What torch.compile, DDP, FSDP and activation checkpointing call the module that they wrap.
+)  # model_type of the Hugging Face models with a known layout
+# Attributes under which torch.compile, DDP, FSDP and activation checkpointing keep the wrapped module.
 _WRAPPED = ("_orig_mod", "module", "_fsdp_wrapped_module", "_checkpoint_wrapped_module")
 
 
 @contextmanager
 def tapped(model: "nn.Module", tap: "Tap") -> Iterator[None]:
-    """Hand `tap` to every forward pass of the model inside the block.
+    """Apply `tap` to every forward pass of the model inside the block.
 
-    The model may be wrapped by PEFT, DDP, FSDP or torch.compile. Blocks may be nested: the tap of the outer one comes
-    first, one given to the call itself last. Raises InputError for a model of another kind, and where another thread
-    has taps on it.
+    The model may be wrapped by PEFT, DDP, FSDP or torch.compile. Blocks may be nested: the tap of the outer one is
+    called first, one passed to the call itself last. Raises InputError for a model of another kind, and where another
+    thread has taps on it.
     """
     depth_of(model)
     real: Any = unwrapped(model)
@@ -53,7 +53,7 @@ def tapped(model: "nn.Module", tap: "Tap") -> Iterator[None]:
 
 
 def unwrapped(model: "nn.Module") -> "nn.Module":
-    """The model inside of PEFT, DDP, FSDP and torch.compile, in whatever order they were put around it."""
+    """The model inside PEFT, DDP, FSDP and torch.compile wrappers, in any order."""
     while True:
         inner = next((model._modules[name] for name in _WRAPPED if name in model._modules), None)
         if inner is None and hasattr(model, "peft_config") and hasattr(model, "get_base_model"):
@@ -64,7 +64,7 @@ def unwrapped(model: "nn.Module") -> "nn.Module":
 
 
 def depth_of(model: "nn.Module") -> int:
-    """How many layers the model has. Raises InputError for one that is no Llama of ours or Hugging Face's."""
+    """Number of layers. Raises InputError for a model that is neither built in nor a known one of transformers."""
     real: Any = unwrapped(model)
     if getattr(real, "arch", None) is not None:
         return int(real.arch.n_layers)
@@ -74,12 +74,12 @@ def depth_of(model: "nn.Module") -> int:
 
 
 def names_in(model: "nn.Module") -> tuple[str, ...] | None:
-    """The points of a model that has others than a Llama, as llamalab.classic's; None for a Llama."""
+    """The points of a model with other points than a Llama, such as llamalab.classic's; None for a Llama."""
     return getattr(unwrapped(model), "point_names", None)
 
 
 def is_hugging_face(model: "nn.Module") -> bool:
-    """Whether it is a model of FAMILIES in transformers with a head, wrapped or not, asked without importing that."""
+    """Whether it is a transformers model of FAMILIES with a head, wrapped or not; transformers is not imported."""
     real = unwrapped(model)
     return getattr(getattr(real, "config", None), "model_type", None) in HOOKED_TYPES and hasattr(real, "lm_head")
 

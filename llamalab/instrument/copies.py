@@ -1,4 +1,4 @@
-"""Copies of tapped tensors: buffers of their own, and reading them only once they have arrived."""
+"""Copies of tapped tensors in separate buffers, readable once an asynchronous copy has finished."""
 
 from collections.abc import Callable, Iterator, Mapping, MutableMapping
 from typing import TYPE_CHECKING
@@ -8,7 +8,7 @@ if TYPE_CHECKING:
 
 
 class Arrived(MutableMapping[str, "Tensor"]):
-    """Kept tensors for reading: `wait` comes first, as a copy that has not arrived reads like one that has."""
+    """Kept tensors for reading: call `wait` first, since an unfinished copy has undefined values."""
 
     def __init__(self, kept: "dict[str, Tensor]", wait: Callable[[], None]) -> None:
         self._kept, self._wait = kept, wait
@@ -34,7 +34,7 @@ class Arrived(MutableMapping[str, "Tensor"]):
 
 
 def buffer_like(like: "Tensor", device: str | None) -> "Tensor":
-    """Memory of its own for one tensor, usable in and out of inference mode; pinned where an accelerator fills it."""
+    """A buffer for one tensor, usable in and out of inference mode; pinned where an accelerator fills it."""
     import torch
 
     place = torch.device(device) if device is not None else like.device
@@ -42,5 +42,5 @@ def buffer_like(like: "Tensor", device: str | None) -> "Tensor":
     if torch.compiler.is_compiling():
         return torch.empty_like(like, device=place)
     with torch.inference_mode(False):
-        # In the order of the tensor's own memory: copying it is then one stretch.
+        # In the memory order of the tensor, so that the copy is contiguous.
         return torch.empty_like(like, device=place, pin_memory=pinned, requires_grad=False)

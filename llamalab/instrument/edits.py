@@ -43,7 +43,7 @@ def ablate(heads: Indices) -> Function:
 
 
 def patch(value: Tensor, *, tokens: Indices | None = None, heads: Indices | None = None) -> Function:
-    """Put the values of another run in place of some tokens and heads, or of all.
+    """Replace the values of some tokens and heads, or all, by those of another run.
 
     `value` has the shape of the whole tensor.
 
@@ -63,7 +63,7 @@ def patch(value: Tensor, *, tokens: Indices | None = None, heads: Indices | None
 
 
 def _places(tensor: Tensor, part: TensorPart) -> Tensor:
-    """True at the part's heads and tokens, of a shape that broadcasts."""
+    """True at the chosen heads and tokens, in a shape that broadcasts."""
     ones = torch.zeros(tensor.dim() * (1,), dtype=torch.bool, device=tensor.device)
     heads = _mask(tensor, 1, part.heads) if part.heads is not None else ~ones
     return heads & (_mask(tensor, -2, part.tokens) if part.tokens is not None else ~ones)

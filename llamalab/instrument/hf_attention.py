@@ -1,9 +1,9 @@
 """The points inside an attention module of Hugging Face: heads, rotated heads, caches, scores, pattern.
 
-Heads of q and k are turned from halves (x[j], x[j + P]) to our neighbouring pairs, and back where a tap may have
-changed them. Rotated keys and what the cache returns are seen on their way through the cache; rotated queries, scores
-and pattern are computed again, from the turns, the mask and the scale that the module was given.
-B batch, T new tokens, S keys in view, H query heads, K KV heads, E head dim, R elements of a head that RoPE turns.
+Heads of q and k are permuted from halves (x[j], x[j + P]) to adjacent pairs, and back where a tap may have changed
+them. Rotated keys and the cache's output are taken from the call of the cache; rotated queries, scores and pattern are
+recomputed from cos and sin, the mask and the scale that the module received.
+B batch, T new tokens, S visible keys, H query heads, K KV heads, E head dim, R elements of a head that RoPE rotates.
 """
 
 from collections.abc import Callable
@@ -24,7 +24,7 @@ _NORMS = {"q_norm": "q", "k_norm": "k"}
 
 
 class AttentionHooks:
-    """The hooks of one attention module; they share what a pass has computed so far."""
+    """The hooks of one attention module; they share the values that a pass has computed so far."""
 
     def __init__(self, hooks: Hooks, prefix: str, module: nn.Module) -> None:
         self._hooks, self.module = hooks, module
@@ -32,7 +32,7 @@ class AttentionHooks:
         self._options: dict[str, Any] = {}
         self._q_BHTE: Tensor | None = None
         hooks.on_input(self.module, self._begin)
-        if hasattr(self.module, "qkv_proj"):  # Phi-3: all in one
+        if hasattr(self.module, "qkv_proj"):  # Phi-3: q, k and v in one
             hooks.on_output(self.module.get_submodule("qkv_proj"), self._projected("q", "k", "v"))
         else:
             for point in "qkv":
@@ -48,14 +48,14 @@ class AttentionHooks:
         return self._hooks.tap
 
     def _begin(self, module: nn.Module, arguments: Any, options: dict[str, Any]) -> Any:
-        """Note what this pass was given, and stand between the module and its cache."""
+        """Record the arguments of this pass, and wrap the module's cache."""
         self._options = options
         if not reads_tensors(self._tap):
             return None
         return arguments, options | {"past_key_values": _SeenCache(self, options.get("past_key_values"))}
 
     def _projected(self, *points: str) -> Callable[..., Tensor | None]:
-        """The hook after a projection to heads, or after the one that makes all of them."""
+        """The hook after a projection to heads, or after the fused projection."""
 
         def hook(module: nn.Module, arguments: Any, x_BTD: Tensor) -> Tensor | None:
             parts = torch.split(x_BTD, self._widths(x_BTD.shape[-1]), dim=-1) if len(points) > 1 else (x_BTD,)
@@ -67,7 +67,7 @@ class AttentionHooks:
         return hook
 
     def _widths(self, width: int) -> list[int]:
-        """Of q, k and v in their common projection."""
+        """Widths of q, k and v in their fused projection."""
         kv_width = width // (int(self.module.num_key_value_groups) + 2)  # type: ignore[arg-type]
         return [width - 2 * kv_width, kv_width, kv_width]
 
@@ -79,7 +79,7 @@ class AttentionHooks:
         return x_BTD if result is x_BHTE else result.transpose(1, 2).reshape(x_BTD.shape)
 
     def _normed(self, point: str) -> Callable[..., Tensor | None]:
-        """The hook after a norm of heads, which has them behind the tokens."""
+        """The hook after a per-head norm, where the head axis follows the tokens."""
 
         def hook(module: nn.Module, arguments: Any, x_BTHE: Tensor) -> Tensor | None:
             x_BHTE = x_BTHE.transpose(1, 2)
@@ -92,7 +92,7 @@ class AttentionHooks:
         return hook
 
     def _through(self, point: str, x_BHTE: Tensor, *, paired: bool) -> Tensor:
-        """The tensor as the taps leave it, in their order; itself where none of them may change it."""
+        """The tensor after all taps, in their order; itself where none of them edits it."""
         name = self._prefix + point
         turned = paired and reads_tensors(self._tap) and wants(self._tap, name)
         result = self._hooks.replaced(name, self._pairs(x_BHTE) if turned else x_BHTE)
@@ -103,7 +103,7 @@ class AttentionHooks:
     def keys_and_values(
         self, k_BKTE: Tensor, v_BKTE: Tensor, append: Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
     ) -> tuple[Tensor, Tensor]:
-        """On the way through the cache: rotated heads, all keys and values in view, and what becomes of them."""
+        """At the call of the cache: rotated heads, all visible keys and values, and their edited replacements."""
         tap, inner = self._tap, [point for point in _INNER if wants(self._tap, self._prefix + point)]
         asked = bool(inner) or hasattr(tap, "attended")
         q_BHTE = self._rotated_queries() if asked else None
@@ -136,7 +136,7 @@ class AttentionHooks:
             self._hooks.look(self._prefix + point, tensor)
 
     def _rotated_queries(self) -> Tensor:
-        """As their attention rotates them, with the turns it was given."""
+        """Queries rotated by the cos and sin that the module received."""
         cos_BTR, sin_BTR = (turn.unsqueeze(1) for turn in self._options["position_embeddings"])
         assert self._q_BHTE is not None
         with aside():
@@ -148,32 +148,32 @@ class AttentionHooks:
     def _attended(self, module: nn.Module, arguments: tuple[Tensor], options: dict[str, Any]) -> Any:
         """Before the output projection, whose input is z."""
         (x_BTD,) = arguments
-        # Nothing of a pass is held longer than the model itself would hold it.
+        # References to tensors of a pass are dropped, so that memory is as without taps.
         self._options, self._q_BHTE = {}, None
         z_BHTE = x_BTD.view(*x_BTD.shape[:2], -1, self._head_dim).transpose(1, 2)
         result = self._through("z", z_BHTE, paired=False)
         return None if result is z_BHTE else ((result.transpose(1, 2).reshape(x_BTD.shape),), options)
 
     def _turned(self) -> int:
-        """R, as the turns say that the module was given."""
+        """R, from the width of the cos that the module received."""
         turns = self._options.get("position_embeddings")
         return self._head_dim if turns is None else int(turns[0].shape[-1])
 
     def _pairs(self, x_BHTE: Tensor) -> Tensor:
-        """(x[j], x[j + R/2]) side by side; what RoPE leaves alone stays where it is."""
+        """(x[j], x[j + R/2]) as adjacent pairs; elements that RoPE does not rotate keep their place."""
         turned, kept = x_BHTE.tensor_split([self._turned()], dim=-1)
         paired = turned.reshape(*turned.shape[:-1], 2, -1).transpose(-1, -2).flatten(-2)
         return torch.cat((paired, kept), dim=-1) if kept.shape[-1] else paired
 
     def _halves(self, x_BHTE: Tensor) -> Tensor:
-        """The way back."""
+        """The inverse of _pairs."""
         turned, kept = x_BHTE.tensor_split([self._turned()], dim=-1)
         halved = turned.reshape(*turned.shape[:-1], -1, 2).transpose(-1, -2).flatten(-2)
         return torch.cat((halved, kept), dim=-1) if kept.shape[-1] else halved
 
 
 class _SeenCache:
-    """A cache, or none, that shows what goes through it."""
+    """A wrapper of a cache, or of none, that passes its keys and values to the hooks."""
 
     def __init__(self, attention: AttentionHooks, cache: Any) -> None:
         self._attention, self._cache = attention, cache
@@ -182,7 +182,7 @@ class _SeenCache:
         return getattr(self._cache, name)
 
     def update(self, k_BKTE: Tensor, v_BKTE: Tensor, *given: Any, **options: Any) -> tuple[Tensor, Tensor]:
-        """All keys and values in view, after the new ones were added."""
+        """All visible keys and values, after the new ones were added."""
 
         def append(k_BKTE: Tensor, v_BKTE: Tensor) -> tuple[Tensor, Tensor]:
             if self._cache is None:
@@ -194,9 +194,9 @@ class _SeenCache:
 
 
 def mask_of(module: nn.Module, options: dict[str, Any], queries: int, k_BKSE: Tensor) -> Mask:
-    """What the module's attention does with the mask that it was given.
+    """The effect of the mask argument on the module's attention.
 
-    Raises InputError where that cannot be told: other implementations than eager and sdpa, dropout of the pattern,
+    Raises InputError where it is unknown: other implementations than eager and sdpa, dropout of the pattern,
     masks of another form.
     """
     of: Any = module
@@ -221,6 +221,6 @@ def mask_of(module: nn.Module, options: dict[str, Any], queries: int, k_BKSE: Te
 
 
 def _causal(queries: int, k_BKSE: Tensor) -> Tensor:
-    """As sdpa's is_causal has it: query t sees the first t + 1 keys, of a cache that is longer too."""
+    """The causal mask of sdpa's is_causal: query t sees the first t + 1 keys, also of a longer cache."""
     bias_TS = k_BKSE.new_full((queries, k_BKSE.shape[2]), float("-inf"))
     return bias_TS.triu_(1)[None, None]

@@ -1,6 +1,6 @@
 """Taps on a Hugging Face model: a stack of them, and the ordinary hooks that call it.
 
-The model is left as it is; hooks are taken off with the last tap, and copies made before have none that does anything.
+The hooks are removed with the last tap; on copies of the model made before, they do nothing.
 """
 
 from collections.abc import Callable
@@ -17,20 +17,20 @@ PutOn = Callable[["Hooks"], None]
 
 
 def hooks_of(model: nn.Module, put_on: PutOn) -> "Hooks":
-    """The stack of the model, or a new one; `put_on` puts the hooks on it with the first tap."""
+    """The model's stack of taps, or a new one; `put_on` attaches the hooks with the first tap."""
     there = vars(model).get(_STACK)
     return Hooks(model, put_on) if there is None else there
 
 
 class Hooks(TapStack):
-    """The taps on one model, and the hooks that call them; both are gone when the last tap is."""
+    """The taps on one model, and the hooks that call them; both are removed with the last tap."""
 
     def __init__(self, model: nn.Module, put_on: PutOn) -> None:
         super().__init__()
         self.model, self._put_on, self._handles = model, put_on, list[Any]()
 
     def __reduce__(self) -> tuple[Any, ...]:
-        """Copies and pickles of the model have None in its place."""
+        """Copies and pickles of the model have None instead."""
         return type(None), ()
 
     def _set(self, taps: tuple[Tap, ...]) -> None:
@@ -73,7 +73,7 @@ class Hooks(TapStack):
         self.on_output(module, hook)
 
     def on_argument(self, module: nn.Module, name: str) -> None:
-        """The point is what the module is given."""
+        """The point is the input of the module."""
 
         def hook(module: nn.Module, arguments: tuple[Tensor, ...], options: dict[str, Any]) -> Any:
             if arguments:
@@ -83,12 +83,12 @@ class Hooks(TapStack):
         self.on_input(module, hook)
 
     def replaced(self, name: str, tensor: Tensor) -> Tensor:
-        """What the taps make of the tensor."""
+        """The tensor after all taps."""
         assert self.tap is not None
         return self.tap(name, tensor)
 
     def look(self, name: str, tensor: Tensor) -> None:
-        """Show what cannot be replaced. Raises InputError where a tap tries."""
+        """Pass a read-only tensor to the taps. Raises InputError where a tap edits it."""
         assert self.tap is not None
         if not edits(self.tap, name):
             self.tap(name, tensor)
@@ -102,7 +102,7 @@ class Hooks(TapStack):
             )
 
     def stay_for_backward(self, block: nn.Module, names: list[str]) -> None:
-        """Checkpointing runs a layer again in the backward pass: without its edits the gradients would be wrong."""
+        """Keep edits for the backward pass: checkpointing runs a layer again there, and needs the same edits."""
 
         def hook(module: nn.Module, arguments: Any, output: Any) -> None:
             tensor = output[0] if isinstance(output, tuple) else output
@@ -114,7 +114,7 @@ class Hooks(TapStack):
         self.on_output(block, hook)
 
     def _editing(self, names: list[str]) -> list[int]:
-        """The taps that may change one of the points, by identity."""
+        """The taps that may edit one of the points, by identity."""
         return [id(tap) for tap in self.taps if any(edits(tap, name) for name in names)]
 
     def _check_still_on(self, names: list[str], edited: list[int]) -> None:
@@ -125,7 +125,7 @@ class Hooks(TapStack):
 
 
 class _Hook:
-    """A hook of which copies and pickles of the model get one that does nothing."""
+    """A hook that copies and pickles of the model replace by one without effect."""
 
     def __init__(self, function: Callable[..., Any]) -> None:
         self._function = function
@@ -142,4 +142,4 @@ def _no_hook() -> Callable[..., None]:
 
 
 def _do_nothing(*given: Any) -> None:
-    """What is left of a hook in a copy."""
+    """The hook of a copy."""

@@ -1,8 +1,8 @@
-"""Our points in a Hugging Face model of the Llama family: the same tensors, reached by ordinary hooks.
+"""The points of a Llama in a Hugging Face model: the same tensors, through ordinary hooks.
 
-torch.compile may not see hooks that come late, so that compiled models run eagerly inside a block. What no module
-takes in (rot_q, scores, pattern) or what is used twice (resid_mid) can be looked at and not be replaced. What cannot
-be done raises InputError; nothing is passed by.
+torch.compile may not see hooks registered after compilation, so that compiled models run eagerly inside a block. A
+tensor that is no module's input (rot_q, scores, pattern), or that has two uses (resid_mid), can be read but not
+replaced. Unsupported edits raise InputError.
 """
 
 from collections.abc import Iterator
@@ -18,7 +18,7 @@ from llamalab.instrument.hf_hooks import Hooks, hooks_of
 from llamalab.instrument.points import POINTS
 from llamalab.model.tap import Tap
 
-# Our point, their module, inside a layer and around the layers; where its output is the tensor.
+# Each point's module in transformers, inside a layer and outside, where the module's output is the tensor.
 _LAYER_OUTPUTS = {
     "attn_norm": "input_layernorm",
     "attn_out": "self_attn.o_proj",
@@ -31,13 +31,13 @@ _TOP_OUTPUTS = {"embed": "model.embed_tokens", "final_norm": "model.norm", "logi
 
 @contextmanager
 def hooked(model: nn.Module, tap: Tap) -> Iterator[None]:
-    """Call `tap` at our points of every forward pass inside the block."""
+    """Call `tap` at the points of every forward pass inside the block."""
     with hooks_of(model, _put_on).holding(tap), torch.compiler.set_stance("force_eager"):
         yield
 
 
 def _put_on(hooks: Hooks) -> None:
-    """All hooks of a model. Raises InputError where it has not the modules of its family."""
+    """Attach all hooks of a model. Raises InputError where a module of its family is missing."""
     try:
         for point, path in _TOP_OUTPUTS.items():
             hooks.on_tensor(hooks.model.get_submodule(path), point)
@@ -48,7 +48,7 @@ def _put_on(hooks: Hooks) -> None:
 
 
 def _hook_layer(hooks: Hooks, prefix: str, block: nn.Module) -> None:
-    """Put the hooks on one layer, so that the points fire in our order."""
+    """Attach the hooks of one layer, so that the points fire in the order of the built-in model."""
     hooks.on_argument(block, prefix + "resid_pre")
     AttentionHooks(hooks, prefix, block.get_submodule("self_attn"))
     _look_at_residual(hooks, block.get_submodule("post_attention_layernorm"), prefix + "resid_mid")
@@ -66,7 +66,7 @@ def _hook_layer(hooks: Hooks, prefix: str, block: nn.Module) -> None:
 
 
 def _look_at_residual(hooks: Hooks, norm: nn.Module, name: str) -> None:
-    """Before a norm: the residual stream goes past it too, so that only a change in place reaches both."""
+    """Before a norm: the residual stream also bypasses it, so that only an in-place edit reaches both uses."""
 
     def hook(module: nn.Module, arguments: tuple[Tensor], options: dict[str, Any]) -> None:
         if hooks.replaced(name, arguments[0]) is not arguments[0]:
@@ -79,7 +79,7 @@ def _look_at_residual(hooks: Hooks, norm: nn.Module, name: str) -> None:
 
 
 def _hook_gate_and_up(hooks: Hooks, prefix: str, projection: nn.Module) -> None:
-    """Phi-3 makes both in one product, gate first."""
+    """Phi-3 computes both in one product, gate first."""
 
     def hook(module: nn.Module, arguments: Any, both: Tensor) -> Tensor | None:
         gate, up = both.chunk(2, dim=-1)

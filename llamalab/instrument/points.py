@@ -1,4 +1,4 @@
-"""Where one can look inside the model: the closed list of tap points, their shapes, their ops.
+"""The tap points of a model: the closed list of names, with shapes and operations.
 
 A point is a tensor right after the operation that made it, so that the time between two points
 is the time of that operation, and `op` joins a point with its row of the cost table
@@ -13,48 +13,102 @@ from llamalab.startup.hints import NamedTuple
 
 
 class Point(NamedTuple):
-    """A tap point; per-layer names carry a `*` for the layer's number.
+    """A tap point; per-layer names have a `*` for the layer's number.
 
-    `op` is the row of the cost table whose result this is, None for a tensor that none computes. `needs` is the
-    field of an architecture without which the point does not fire, empty where it always does. Under flash attention
-    the row is `flash_op`, where that is not None: one fused operation makes z, and none makes scores and pattern.
-    `inside` points lie between the projections and z, where a model of other modules has none.
+    `op` is the row of the cost table whose output this is, None for a tensor that no row computes, and `does` says in a
+    sentence what it computes, at its first point. `needs` is the field of an architecture without which the point does
+    not fire, empty where it always does. Under flash attention the row is `flash_op`, where that is not None: one fused
+    operation makes z, and none makes scores and pattern. `inside` points lie between the projections and z; models of
+    transformers may lack them.
     """
 
     name: str
     shape: str
     op: str | None
+    does: str = ""
     needs: str = ""
     flash_op: str | None = None
     inside: bool = False
 
 
+_HOME, _FFN = "layers.*.attention.", "layers.*.feed_forward."
 POINTS: tuple[Point, ...] = (
-    Point("embed", "BTD", "tok_embeddings"),
+    Point("embed", "BTD", "tok_embeddings", "the embedding of each token id: x = W[id]"),
     Point("layers.*.resid_pre", "BTD", None),
-    Point("layers.*.attn_norm", "BTD", "layers.*.attention_norm"),
-    Point("layers.*.attention.q", "BHTE", "layers.*.attention.wq"),
-    Point("layers.*.attention.k", "BKTE", "layers.*.attention.wk"),
-    Point("layers.*.attention.v", "BKTE", "layers.*.attention.wv"),
-    Point("layers.*.attention.q_norm", "BHTE", "layers.*.attention.q_norm", "qk_norm"),
-    Point("layers.*.attention.k_norm", "BKTE", "layers.*.attention.k_norm", "qk_norm"),
-    Point("layers.*.attention.rot_q", "BHTE", "layers.*.attention.rope", inside=True),
-    Point("layers.*.attention.rot_k", "BKTE", "layers.*.attention.rope", inside=True),
-    Point("layers.*.attention.k_cache", "BKSE", "layers.*.attention.kv_append", inside=True),
-    Point("layers.*.attention.v_cache", "BKSE", "layers.*.attention.kv_append", inside=True),
-    Point("layers.*.attention.scores", "BHTS", "layers.*.attention.scores", flash_op="", inside=True),
-    Point("layers.*.attention.pattern", "BHTS", "layers.*.attention.softmax", flash_op="", inside=True),
-    Point("layers.*.attention.z", "BHTE", "layers.*.attention.values", flash_op="layers.*.attention.flash"),
-    Point("layers.*.attn_out", "BTD", "layers.*.attention.wo"),
-    Point("layers.*.resid_mid", "BTD", "layers.*.attention_residual"),
-    Point("layers.*.ffn_norm", "BTD", "layers.*.ffn_norm"),
-    Point("layers.*.feed_forward.gate", "BTF", "layers.*.feed_forward.w1"),
-    Point("layers.*.feed_forward.up", "BTF", "layers.*.feed_forward.w3"),
-    Point("layers.*.feed_forward.act", "BTF", "layers.*.feed_forward.swiglu"),
-    Point("layers.*.ffn_out", "BTD", "layers.*.feed_forward.w2"),
-    Point("layers.*.resid_post", "BTD", "layers.*.ffn_residual"),
-    Point("final_norm", "BTD", "norm"),
-    Point("logits", "BTV", "output"),
+    Point(
+        "layers.*.attn_norm",
+        "BTD",
+        "layers.*.attention_norm",
+        "each token is scaled to a mean square of 1: x / sqrt(mean(x²) + eps) · w",
+    ),
+    Point(_HOME + "q", "BHTE", _HOME + "wq", "queries: q = x Wqᵀ, cut into H heads"),
+    Point(_HOME + "k", "BKTE", _HOME + "wk", "keys: k = x Wkᵀ, cut into K heads"),
+    Point(_HOME + "v", "BKTE", _HOME + "wv", "values: v = x Wvᵀ, cut into K heads"),
+    Point(
+        _HOME + "q_norm",
+        "BHTE",
+        _HOME + "q_norm",
+        "each head's queries are scaled to a mean square of 1",
+        needs="qk_norm",
+    ),
+    Point(
+        _HOME + "k_norm", "BKTE", _HOME + "k_norm", "each head's keys are scaled to a mean square of 1", needs="qk_norm"
+    ),
+    Point(
+        _HOME + "rot_q",
+        "BHTE",
+        _HOME + "rope",
+        "pairs of q and k are rotated by position · θ^(−2j/E), so that scores depend on the distance",
+        inside=True,
+    ),
+    Point(_HOME + "rot_k", "BKTE", _HOME + "rope", inside=True),
+    Point(
+        _HOME + "k_cache", "BKSE", _HOME + "kv_append", "keys and values are stored for the next tokens", inside=True
+    ),
+    Point(_HOME + "v_cache", "BKSE", _HOME + "kv_append", inside=True),
+    Point(
+        _HOME + "scores",
+        "BHTS",
+        _HOME + "scores",
+        "every query times every key before it: q kᵀ / √E; later keys are −∞",
+        flash_op="",
+        inside=True,
+    ),
+    Point(
+        _HOME + "pattern",
+        "BHTS",
+        _HOME + "softmax",
+        "the softmax of each row of scores: weights that add up to 1, the pattern",
+        flash_op="",
+        inside=True,
+    ),
+    Point(
+        _HOME + "z",
+        "BHTE",
+        _HOME + "values",
+        "the mean of the values weighted by the pattern: z = pattern · v",
+        flash_op=_HOME + "flash",
+    ),
+    Point("layers.*.attn_out", "BTD", _HOME + "wo", "the heads joined and projected: z Woᵀ"),
+    Point(
+        "layers.*.resid_mid",
+        "BTD",
+        "layers.*.attention_residual",
+        "attention is added to the residual stream: x + attention(norm(x))",
+    ),
+    Point("layers.*.ffn_norm", "BTD", "layers.*.ffn_norm", "each token is scaled to a mean square of 1 once more"),
+    Point(_FFN + "gate", "BTF", _FFN + "w1", "the gate: x W1ᵀ, wider than the stream"),
+    Point(_FFN + "up", "BTF", _FFN + "w3", "the values to be gated: x W3ᵀ"),
+    Point(_FFN + "act", "BTF", _FFN + "swiglu", "silu(gate) · up, element by element"),
+    Point("layers.*.ffn_out", "BTD", _FFN + "w2", "back to the width of the stream: h W2ᵀ"),
+    Point(
+        "layers.*.resid_post",
+        "BTD",
+        "layers.*.ffn_residual",
+        "the feed-forward's output is added to the residual stream",
+    ),
+    Point("final_norm", "BTD", "norm", "the last scaling to a mean square of 1"),
+    Point("logits", "BTV", "output", "a logit for every token of the vocabulary: x Woutᵀ"),
 )
 
 
@@ -69,13 +123,13 @@ def points_of(arch: LlamaArch) -> tuple[Point, ...]:
 
 
 def inside_points() -> tuple[Point, ...]:
-    """Those between the projections and z, in order, and z itself, at which all of them are done."""
+    """The points between the projections and z, in order, and z itself."""
     last = max(place for place, point in enumerate(POINTS) if point.inside)
     return tuple(point for point in POINTS[:last] if point.inside) + POINTS[last : last + 2]
 
 
 def point_of(name: str) -> Point:
-    """The point that a name with a layer's number, or with `*`, belongs to.
+    """The point of a name with a layer's number or `*`.
 
     >>> point_of("layers.3.attention.pattern").shape
     'BHTS'
@@ -83,8 +137,18 @@ def point_of(name: str) -> Point:
     return _POINTS[_starred(name)]
 
 
+def what_does(operation: str) -> str:
+    """The sentence on what a row of the cost table computes; its own name where there is none.
+
+    >>> what_does("layers.*.attention.wo")
+    'the heads joined and projected: z Woᵀ'
+    """
+    plain = operation.removesuffix("_window")
+    return next((point.does for point in POINTS if point.op == plain and point.does), plain.rpartition(".")[2])
+
+
 def op_of(point: str, *, algorithm: str = "naive") -> str | None:
-    """The cost-table row that a point (with a layer's number or `*`) is the result of.
+    """The cost-table row whose output a point (with a layer's number or `*`) is.
 
     Under flash attention one fused operation makes `z`, and no op makes scores and pattern.
 

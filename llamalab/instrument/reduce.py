@@ -6,10 +6,10 @@
                 smaller, the last all that is larger
     entropy     per head, mean over queries of -sum p log p of its pattern, in nats
 
-The state is two tensors on the model's device, made before the first pass; a pass only adds to it, with
-no allocation that grows with the tokens, no copy to the host and no wait: it may be recorded in a CUDA
-graph, after one pass to warm up, and replayed. Scores and pattern are made a few rows at a time beside
-fused attention; their statistics are over the keys that a query sees.
+The state is two tensors on the model's device, allocated before the first pass; a pass only adds to it, without
+allocations that grow with the tokens, copies to the host or synchronisation: after one warm-up pass it can be captured
+in a CUDA graph and replayed. With fused attention, scores and pattern are recomputed a few rows at a time; their
+statistics are over the keys visible to each query.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -29,11 +29,11 @@ _OF_ATTENTION = (".scores", ".pattern")
 
 
 class Reduce(Selection, Mapping[str, Tensor]):
-    """A tap that adds up one kind of statistics of the chosen points; read it like a dict of tensors.
+    """A tap that accumulates one kind of statistics of the chosen points; a mapping from point to tensor.
 
     Values are scalars, for `histogram` int64 counts of 64 bins and for `entropy` one per query head. A
-    point that has not fired is not in it. Raises UnknownNameError for another kind, InputError where
-    entropy is asked of what is no pattern.
+    point that has not fired is absent. Raises UnknownNameError for another kind, InputError for the entropy of a point
+    that is not a pattern.
     """
 
     edits = False
@@ -55,17 +55,17 @@ class Reduce(Selection, Mapping[str, Tensor]):
             self._left_behind = torch.zeros((), dtype=torch.int64, device=device)
             self.sums = torch.zeros(len(self.names), *shape, dtype=torch.float64, device=device)
             self.counts = torch.zeros(len(self.names), dtype=torch.int64, device=device)
-            # Views made once: a pass only looks them up.
+            # Views are made once, so that a pass only looks them up.
             self._cells = dict(zip(self._order, zip(self.sums, self.counts, strict=True), strict=True))
             self._pass = _Pass(kind, plain, self.sums[: len(plain)], self.counts[: len(plain)])
 
     def wants(self, name: str) -> bool:
-        """Nothing has to be made for it: of scores and pattern it makes the rows itself."""
+        """Whether the whole tensor is needed: not of scores and pattern, whose rows are recomputed."""
         return name in self.names and not name.endswith(_OF_ATTENTION)
 
     def __call__(self, name: str, tensor: Tensor, /) -> Tensor:
         if self._of_attention and name.endswith(".scores"):
-            # Keys before the window of the last query: what a window hides of the pattern, which comes next.
+            # Number of keys outside the window of the last query, which the following pattern hides.
             self._left_behind = (tensor[0, 0, -1] == float("-inf")).cumprod(-1).sum()
         if name in self.names and not (torch.is_grad_enabled() and recomputing()):
             x = tensor.detach() if tensor.requires_grad else tensor
@@ -122,12 +122,12 @@ class Reduce(Selection, Mapping[str, Tensor]):
         return int((self.counts != 0).sum())
 
     def over_depth(self, point: str) -> Tensor:
-        """The statistics of one point of every layer that has fired, first layer first: `resid_post`, say."""
+        """The statistics of one point (such as `resid_post`) of every layer that has fired, first layer first."""
         layers = sorted((int(name.split(".")[1]), name) for name in self if name.startswith("layers."))
         return torch.stack([self[name] for _, name in layers if name.split(".", 2)[2] == point])
 
     def _add_attention(self, name: str, tensor_BHTS: Tensor) -> None:
-        """A tensor that is there anyway, some rows at a time."""
+        """Accumulate a materialised score or pattern tensor, some rows at a time."""
         batch, heads, tokens, keys = tensor_BHTS.shape
         rows = max(1, CHUNK_ELEMENTS // (batch * heads * keys))
         row_T1 = torch.arange(keys - tokens, keys, device=tensor_BHTS.device)[:, None]
@@ -139,16 +139,16 @@ class Reduce(Selection, Mapping[str, Tensor]):
             self._add_visible(name, tensor_BHTS[:, :, part], hidden_RS)
 
     def _add_visible(self, name: str, chunk_BHRS: Tensor, hidden: Tensor) -> None:
-        """Add what a query sees; keys that are later or out of its window become 0 and are counted out."""
+        """Accumulate visible elements; keys after the query or outside its window become 0 and are not counted."""
         number = hidden.expand_as(chunk_BHRS).sum()
         self._add(*self._cells[name], chunk_BHRS.masked_fill(hidden, 0.0), number)
 
 
 class _Pass:
-    """Sums of the pass under way: one operation a tensor, and one more for all of them when the pass is over.
+    """Sums of the current pass: one operation a tensor, and one more for all of them at its end.
 
-    Only what is a plain sum can wait so long; of other kinds there are no slots. A pass that fails counts
-    for nothing.
+    Only plain sums can be combined at the end; other kinds have no slots. A pass that fails is
+    discarded.
     """
 
     def __init__(self, kind: str, names: list[str], sums: Tensor, counts: Tensor) -> None:
@@ -172,7 +172,7 @@ class _Pass:
             self._end()
 
     def _sum(self, x: Tensor, *, out: Tensor | None = None) -> Tensor:
-        """The sum, or the root of the sum of squares, which adds up in the same way."""
+        """The sum, or the root of the sum of squares, whose squares also add up."""
         total: Tensor = (
             torch.linalg.vector_norm(x, dtype=torch.float32, out=out)
             if self._squared
@@ -193,7 +193,7 @@ class _Pass:
 
 
 def _pieces(x: Tensor) -> tuple[Tensor, ...]:
-    """The tensor some tokens at a time: a sum of half-precision numbers makes a wide copy of what it is given."""
+    """The tensor some tokens at a time, since a sum of half-precision numbers makes a wide copy of its input."""
     if x.numel() <= CHUNK_ELEMENTS:
         return (x,)
     rows = max(1, CHUNK_ELEMENTS // (x.numel() // x.shape[-2]))

@@ -1,9 +1,9 @@
 """The scores and the pattern of a few heads and rows, recomputed from queries and keys.
 
-Fused attention never has them in memory. What is asked for is computed beside it, and only that:
-one row of one head costs S products, not H x T x S of them.
+Fused attention never stores them. Only the requested ones are computed beside it: one row of one head costs S dot
+products, not H x T x S of them.
 
-B batch, T new tokens, S keys in view, H query heads, K KV heads, E head dim; N heads and R rows asked for.
+B batch, T new tokens, S visible keys, H query heads, K KV heads, E head dim; N heads and R rows requested.
 """
 
 from collections.abc import Iterator
@@ -14,13 +14,13 @@ from torch import Tensor
 
 from llamalab.instrument.selection import TensorPart, take
 
-CHUNK_ELEMENTS = 2**19  # of scores at a time, where they are only added up
+CHUNK_ELEMENTS = 2**19  # bytes of scores at a time, where they are only accumulated
 
 
 class Mask(NamedTuple):
-    """What a model of another library does to the products of queries and keys: times `scale`, plus `bias_BHTS`.
+    """The mask of a transformers model on q k products: times `scale`, plus `bias_BHTS`.
 
-    The bias is -inf, or the least number of its dtype, where a key is hidden; B, H and T of it may be 1.
+    The bias is -inf, or the least number of its dtype, at hidden keys; its axes B, H and T may have size 1.
     """
 
     scale: float
@@ -30,11 +30,11 @@ class Mask(NamedTuple):
 def partial_scores(
     q_BHTE: Tensor, k_BKSE: Tensor, part: TensorPart, *, window: int | None = None, mask: Mask | None = None
 ) -> Tensor:
-    """scores_BNRS, scaled and masked, of the part's heads and tokens; without a mask the last query sees all keys.
+    """scores_BNRS, scaled and masked, of the chosen heads and tokens; without a mask the last query sees all keys.
 
-    With a window it sees the last of them.
+    With a window it sees only the last of them.
 
-    Raises InputError for a head or token that is not there.
+    Raises InputError for a head or token out of range.
     """
     batch, heads, tokens, head_dim = q_BHTE.shape
     kv_heads, keys = k_BKSE.shape[1:3]
@@ -42,7 +42,7 @@ def partial_scores(
     row_R1 = take(row_T, 0, part.tokens, "tokens of scores")
     q_BHRE = take(q_BHTE, 2, part.tokens, "tokens of scores")
     if part.heads is None:
-        # The query heads of a group are folded into the rows of one product: no key is copied.
+        # Query heads of a group become rows of one product, so that no key is copied.
         scores = q_BHRE.reshape(batch, kv_heads, -1, head_dim) @ k_BKSE.transpose(2, 3)
         scores_BNRS = scores.view(batch, heads, -1, keys)
     else:
@@ -61,9 +61,9 @@ def partial_scores(
 
 
 def scores_and_pattern(scores_BNRS: Tensor, mask: Mask | None) -> tuple[Tensor, Tensor]:
-    """The scores, -inf at hidden keys, and their softmax; under a mask a query that sees no key may have no pattern.
+    """The scores, -inf at hidden keys, and their softmax; a query without visible keys under a mask may have none.
 
-    Where hidden keys have the least number instead of -inf, such a query spreads over all keys, as in the model.
+    Where hidden keys have the least number instead of -inf, its softmax is uniform, as in the model.
     """
     if mask is None:
         return scores_BNRS, scores_BNRS.softmax(-1)
@@ -76,7 +76,7 @@ def scores_and_pattern(scores_BNRS: Tensor, mask: Mask | None) -> tuple[Tensor, 
 def score_chunks(
     q_BHTE: Tensor, k_BKSE: Tensor, *, window: int | None = None, mask: Mask | None = None
 ) -> Iterator[tuple[Tensor, Tensor]]:
-    """Scores and pattern of all heads, some rows at a time, in order: memory that does not grow with T."""
+    """Scores and pattern of all heads, some rows at a time, in order, in memory that does not grow with T."""
     batch, heads, tokens, _ = q_BHTE.shape
     rows = max(1, CHUNK_ELEMENTS // (batch * heads * k_BKSE.shape[2]))
     for start in range(0, tokens, rows):
@@ -85,7 +85,7 @@ def score_chunks(
 
 
 def _rows_of(bias_BHTS: Tensor, part: TensorPart) -> Tensor:
-    """The bias of the part's heads and tokens; an axis of size 1 stands for all."""
+    """The bias of the chosen heads and tokens; an axis of size 1 broadcasts."""
     if bias_BHTS.shape[1] > 1:
         bias_BHTS = take(bias_BHTS, 1, part.heads, "heads of scores")
     return bias_BHTS if bias_BHTS.shape[2] == 1 else take(bias_BHTS, 2, part.tokens, "tokens of scores")

@@ -1,4 +1,4 @@
-"""The choice of points and of a part of each tensor: patterns of names, sets of layers, slices of tokens and heads.
+"""The choice of points and of a part of each tensor: name patterns, layers, slices of tokens and heads.
 
 A pattern is a shell pattern over the names of llamalab.instrument.points with a layer's number, in
 which `*` stands for anything: "layers.3.attention.*", "*.resid_post", "logits".
@@ -22,8 +22,8 @@ Indices = int | slice | Iterable[int]
 class Selection:
     """The points that match any of some patterns, of some layers or all.
 
-    `n_layers` is the model's, where it is known, and `names` the points of one that has others than a Llama. Raises
-    InputError for no pattern or a layer that the model has not, UnknownNameError for a pattern that matches no point.
+    `n_layers` is the model's depth, where known, and `names` the points of a model other than a Llama. Raises
+    InputError for no pattern or a layer out of range, UnknownNameError for a pattern that matches no point.
     """
 
     def __init__(
@@ -40,7 +40,7 @@ class Selection:
         if names is not None and layers is not None:
             raise InputError("layers must be left out for a model of several stacks; name them in the pattern")
         every = _names(n_layers) if names is None else list(names)
-        # A set, not a pattern: what is asked at every point must be quick, and plain enough to be compiled.
+        # A set, since it is queried at every point and must be traceable by torch.compile.
         chosen = frozenset(name for pattern in wanted for name in _matching(pattern, every))
         self.names = chosen if layers is None else _in_layers(chosen, frozenset(layers), n_layers)
         self._every = every
@@ -66,7 +66,7 @@ class TensorPart:
         self.whole = tokens is None and heads is None
 
     def of(self, name: str, tensor: "Tensor") -> "Tensor":
-        """The part of the tensor of that point. Raises InputError for an index that it has not."""
+        """The part of a point's tensor. Raises InputError for an index out of range."""
         if self.whole:
             return tensor
         shape = point_of(name).shape
@@ -76,7 +76,7 @@ class TensorPart:
 
 
 def take(tensor: "Tensor", axis: int, indices: slice | tuple[int, ...] | None, what: str) -> "Tensor":
-    """Some places of an axis; views where they are a slice."""
+    """Some places of an axis; a view where they are a slice."""
     if indices is None:
         return tensor
     size = tensor.shape[axis]
@@ -124,7 +124,7 @@ def _matching(pattern: str, names: list[str]) -> list[str]:
 
 
 def _in_layers(names: frozenset[str], layers: frozenset[int], n_layers: int) -> frozenset[str]:
-    """Those of the layers, and those of no layer."""
+    """Names of the given layers, and of points outside layers."""
     wrong = sorted(layer for layer in layers if not 0 <= layer < n_layers)
     if wrong or not layers:
         raise InputError(f"layers must be from 0 to {n_layers - 1}; got {wrong[0] if wrong else 'none'}")

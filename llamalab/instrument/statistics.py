@@ -1,4 +1,4 @@
-"""The kinds of statistics that a reduction adds up: what each does with a tensor, and the shape of its state."""
+"""The kinds of statistics: the update of a state by a tensor, and the shape of a state."""
 
 from collections.abc import Callable
 from typing import Any
@@ -42,10 +42,10 @@ def _add_histogram(value: Tensor, count: Tensor, x: Tensor, hidden: "Tensor | in
 
 def _add_entropy(value: Tensor, count: Tensor, x: Tensor, hidden: "Tensor | int") -> None:
     value.add_(torch.special.entr(x.float()).sum((0, 2, 3)))
-    count.add_((x[:, 0].amax(-1) > 0).sum())  # a query that sees no key, as padding does, has no pattern
+    count.add_((x[:, 0].amax(-1) > 0).sum())  # a query without visible keys, such as padding, has no pattern
 
 
-# What adds a tensor to a state, and the shape of a point's state.
+# The update of each kind, and the shape of a point's state.
 STATISTICS: dict[str, tuple[Callable[[Tensor, Tensor, Tensor, Any], None], tuple[int, ...]]] = {
     "mean": (_add_mean, ()),
     "rms": (_add_rms, ()),

@@ -1,10 +1,10 @@
-"""Taps to hand to a forward pass: keep tensors, replace them, or do several things at once.
+"""Taps of a forward pass: keep tensors, replace them, or combine several taps.
 
     with capture(model, "layers.*.attention.pattern", tokens=-1) as got:
         model(tokens)
 
-`capture` and `edit` tap every forward pass of the model inside their block. Outside of it nothing of
-them is left on the model: unused, they cost nothing.
+`capture` and `edit` tap every forward pass of the model inside their block. Outside of it the model is unchanged, so
+that unused taps cost nothing.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, MutableMapping, Sequence
@@ -22,17 +22,16 @@ if TYPE_CHECKING:
 
     from llamalab.instrument.scores import Mask
 
-__all__ = ["Capture", "Edit", "capture", "edit"]
 RECOMPUTED = (".scores", ".pattern")
 
 
 class Capture(Selection):
-    """A tap that keeps the tensors of the chosen points, or the part of each that is asked for.
+    """A tap that keeps the tensors of the chosen points, or a part of each.
 
     Tensors are kept as they are, with their graph; those of `k_cache` and `v_cache` may be views of a
     cache that changes later. With `copy` they are copied, without a graph, into buffers that the first
-    pass allocates and later ones of the same shape reuse, on `device` where that is given. Of a point
-    that fires again the latest is kept; what gradient checkpointing runs again in a backward pass does not count.
+    pass allocates and later ones of the same shape reuse, on `device` if given. A point that fires again
+    replaces its tensor, except when gradient checkpointing recomputes it in a backward pass.
 
     >>> tap = Capture("layers.*.attention.q")
     >>> tap.wants("layers.7.attention.q"), tap.wants("layers.7.attention.k")
@@ -58,18 +57,18 @@ class Capture(Selection):
         self._kept: dict[str, Tensor] = {}
         self._part, self._copy, self._device = TensorPart(tokens, heads), copy or device is not None, device
         self._as_is = self._part.whole and not self._copy
-        self._behind: Tensor | None = None  # of the accelerator from which copies may not have arrived
+        self._behind: Tensor | None = None  # the accelerator whose copies may be unfinished
         from llamalab.model.tap import aside, recomputing
 
         self._aside, self._recomputing = aside, recomputing
 
     @property
     def tensors(self) -> "MutableMapping[str, Tensor]":
-        """What was kept, by name. Whoever looks into it waits for copies that are on their way."""
+        """The kept tensors by name, after unfinished copies have been awaited."""
         return Arrived(self._kept, self.wait)
 
     def wants(self, name: str) -> bool:
-        """Whether the whole tensor of that point is asked for; parts of scores and pattern are made apart."""
+        """Whether the whole tensor of a point is needed; parts of scores and pattern are recomputed."""
         return name in self.names and (self._part.whole or not name.endswith(RECOMPUTED))
 
     def __call__(self, name: str, tensor: "Tensor", /) -> "Tensor":
@@ -90,9 +89,9 @@ class Capture(Selection):
         window: int | None = None,
         mask: "Callable[[], Mask] | None" = None,
     ) -> None:
-        """Make the asked rows and heads of scores and pattern, which fused attention does not have."""
+        """Recompute the requested rows and heads of scores and pattern, which fused attention does not store."""
         if self._part.whole:
-            return  # before any name is made: this is asked in every layer
+            return  # before any name is formatted, since this runs in every layer
         scores, pattern = prefix + "scores", prefix + "pattern"
         if not (scores in self.names or pattern in self.names) or self._recomputing():
             return
@@ -109,7 +108,7 @@ class Capture(Selection):
                 self._keep(pattern, pattern_BNRS)
 
     def wait(self) -> None:
-        """Wait until the copies from an accelerator to the host have arrived."""
+        """Wait until copies from an accelerator to the host have finished."""
         if self._behind is not None:
             import torch
 
@@ -160,12 +159,11 @@ def capture(
 ) -> "Iterator[Mapping[str, Tensor]]":
     """Tap every forward pass inside the block; yields the tensors by name, filled by each pass.
 
-    The model is a Transformer, a ClassicTransformer (whole tensors only) or a Hugging Face Llama, Mistral, Qwen2,
-    Qwen3 or Phi-3, also inside of PEFT, DDP, FSDP or torch.compile. Copies of the model made inside the block are
-    not tapped.
+    The model is a Transformer, a ClassicTransformer (whole tensors only) or a Hugging Face Llama, Mistral, Qwen2, Qwen3
+    or Phi-3, also inside PEFT, DDP, FSDP or torch.compile. Copies of the model made inside the block are not tapped.
 
     Args:
-        model: what is tapped.
+        model: the model to tap.
         patterns: names of points, with `*` for any layer and `?`, `[...]` as in a shell.
         layers: the layers to keep, all by default.
         tokens: the positions to keep, all by default.
@@ -210,11 +208,10 @@ def edit(
     *,
     layers: Iterable[int] | None = None,
 ) -> Iterator[None]:
-    """Replace the tensors of the points that match by `function(tensor)` in every pass inside the block.
+    """Replace the tensors of matching points by `function(tensor)` in every pass inside the block.
 
-    The function returns a tensor of the same shape, dtype and device, or the one that it was given, changed in place or
-    not; InputError is raised for anything else. Gradients flow through what it does. llamalab.instrument.edits has the
-    usual functions.
+    The function returns a tensor of the same shape, dtype and device, which may be its argument, changed in place or
+    not; InputError is raised for anything else. Gradients flow through it. llamalab.instrument.edits has many.
 
     >>> import llamalab, torch
     >>> from llamalab.instrument.edits import scale

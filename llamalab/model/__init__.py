@@ -9,8 +9,8 @@ Dimension letters, as suffixes of tensors (`k_BKSE`):
 
 Read in this order: transformer, attention, feed_forward, norm, rope, kv_cache, build; compiled makes it fast.
 
-Belongs here: the forward pass and what makes it fast. Does not belong here: costs, clocks, files, a branch on a model's
-name: what models differ in are fields of LlamaArch.
+Belongs here: the forward pass and its optimisations. Does not belong here: costs, clocks, files, a branch on a model's
+name: differences of models are fields of LlamaArch.
 """
 
 from llamalab.model.build import build

@@ -1,6 +1,6 @@
 """The attention block: project, normalise heads if the model does, rotate, append to the cache, attend, project back.
 
-Local sizes are read off the tensors, so that a shard of the heads runs the same code.
+Local sizes are those of the tensors, so that a shard of the heads runs the same code.
 B batch, T new tokens, S keys in view, D model dim, H query heads, K KV heads, E head dim, P = E / 2.
 """
 

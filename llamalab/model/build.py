@@ -1,4 +1,4 @@
-"""A model of a known shape with random weights: for measuring and for tests, where values do not matter.
+"""A model of a given shape with random weights, for measurements and tests in which values do not matter.
 
 Weights are normal with standard deviation 0.02 (norms are 1), drawn once into a pool of 2**22 - 3 values, a
 prime, and laid out end to end. Drawing every value of a 7B model takes a CPU half a minute, copying

@@ -1,10 +1,10 @@
-"""The built-in model at the limit of the machine: one call makes it ready, in place.
+"""The built-in model made ready for speed by one call, in place.
 
     CPU: weights packed for the products of oneDNN where the CPU has these for the element type, attention over chunks
          of queries, freed memory kept; then inductor
     CUDA: inductor; a step of decode as one graph to replay is llamalab.text.decode_loop's
 
-The first pass of each kind compiles, which is not to be counted as the model's time: see `warm_up`.
+The first pass of each kind compiles, and is not part of the model's time: see `warm_up`.
 """
 
 import time
@@ -27,7 +27,7 @@ _STEPS = 3  # the first has a new shape, the second another length; the third co
 
 
 class WarmUp(NamedTuple):
-    """What the first passes took, compilation included; a clean pass is not taken off."""
+    """Seconds of the first passes, compilation included; a clean pass is not subtracted."""
 
     prefill_s: float
     decode_s: float

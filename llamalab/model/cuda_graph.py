@@ -1,4 +1,4 @@
-"""Work as a CUDA graph, recorded so that a failure leaves the process as it was.
+"""Capture of work as a CUDA graph, with the process state restored after a failure.
 
 Where recording fails, torch ends the capture with an error of its own, which hides the first one, and leaves the
 current stream, the allocator's private pool and the random generator as they were inside the capture: every later
@@ -68,7 +68,7 @@ def captured(work: Callable[[], object], place: torch.device, *, warm_ups: int =
 
 
 def _abandon(graph: torch.cuda.CUDAGraph, place: torch.device) -> None:
-    """Have the allocator stop serving from the pool of a graph whose capture failed, and let go of what it holds."""
+    """Stop the allocator from serving the pool of a graph whose capture failed, and free its memory."""
     with contextlib.suppress(RuntimeError):  # the capture may have ended properly, or not begun
         torch._C._cuda_endAllocateToPool(place.index or 0, graph.pool())
     with contextlib.suppress(RuntimeError):

@@ -1,4 +1,4 @@
-"""What runs where nothing else is asked: the attention backend of a device and an element type."""
+"""Defaults of a device and dtype, such as the attention backend."""
 
 import torch
 

@@ -1,4 +1,4 @@
-"""Guards that let a hook fire which is added to a compiled model; by default torch ignores such a hook silently.
+"""Guards that make a compiled model call hooks added later; by default torch ignores such hooks silently.
 
 torch.compile leaves out the guards on empty hook tables of modules (`skip_nnmodule_hook_guards`), so
 that a hook registered after the first call is never seen. While one of our blocks is traced that

@@ -1,4 +1,4 @@
-"""Memory of the host that is freed and needed again: kept by the process, or given back at once.
+"""Freed memory of the host: kept by the process for reuse, or returned to the system at once.
 
 By default glibc returns large blocks to the system when they are freed and asks for them again at the next
 operation; each page is then cleared and mapped again. The activations of a 512-token pass through three blocks of
@@ -34,16 +34,16 @@ def keep_freed_memory(touch_bytes: int = 0) -> bool:
 
 
 def give_freed_memory_back() -> bool:
-    """Return what is kept and not in use to the system, once; False where the C library cannot.
+    """Return unused kept memory to the system, once; False where the C library cannot.
 
-    Between two stages of a run: the second needs other sizes, and what the first kept would add to its peak.
+    Between two stages of a run: the second needs other sizes, and memory kept by the first would add to its peak.
     """
     libc = _glibc()
     return libc is not None and bool(libc.malloc_trim(0))
 
 
 def _touch(libc: ctypes.CDLL, wanted_bytes: int) -> None:
-    """Write to so many bytes and free them, in blocks small enough to be kept, all held at once."""
+    """Write to so many bytes and free them, in blocks below the threshold, all allocated at once."""
     libc.malloc.restype = ctypes.c_void_p
     blocks = []
     while wanted_bytes > 0:

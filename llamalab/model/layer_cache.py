@@ -130,13 +130,13 @@ def _write(store: Tensor, scales: Tensor | None, x_BKTE: Tensor, start: int) -> 
 
 
 def _coded(x_BKTE: Tensor, stored: torch.dtype) -> tuple[Tensor, Tensor | None]:
-    """What is to be stored in that dtype, and the scales_BKT that int8 needs."""
+    """Values converted to the storage dtype, and the scales_BKT of int8."""
     if stored == torch.int8:
         scale_BKT = x_BKTE.abs().amax(-1).float() / 127
         # A token of zeros has scale 0: it divides by 1 instead and stays 0.
         divisor_BKT1 = torch.where(scale_BKT == 0, 1.0, scale_BKT).unsqueeze(-1)
         return (x_BKTE.float() / divisor_BKT1).round().to(torch.int8), scale_BKT
-    # Not every torch cuts on conversion: older ones turn what is too large into NaN.
+    # Clamped here, since older versions of torch convert values out of range to NaN.
     return (x_BKTE.clamp(-_FP8_MAX, _FP8_MAX) if stored == torch.float8_e4m3fn else x_BKTE), None
 
 

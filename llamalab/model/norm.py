@@ -1,6 +1,6 @@
 """RMSNorm: x / sqrt(mean(x**2) + eps) * weight (Zhang & Sennrich 2019, arXiv 1910.07467).
 
-As Meta's: the mean and the quotient in fp32, then cast, then times the weight. D model dim.
+As in Meta's code: mean and quotient in fp32, then cast, then times the weight. D model dim.
 """
 
 import torch

@@ -1,4 +1,4 @@
-"""Products of oneDNN with packed weights: whether this CPU has them, the packing, the product.
+"""oneDNN's products with packed weights: availability on this CPU, packing, product.
 
 oneDNN keeps the weight of a product in blocks that fit the registers. Given a plain matrix it multiplies one
 row at about two thirds of the rate (docs/decisions.md has the figures); packed once, it is used as it is. Not every CPU
@@ -65,7 +65,7 @@ def pack(weight_OI: Tensor) -> nn.Parameter:
 
 
 def widened_type(device: torch.device, dtype: torch.dtype) -> torch.dtype:
-    """The type that a weight is best widened to for many rows in `dtype`: fp32 on a CPU that has a stand-in for it.
+    """The type to widen a weight to for many rows in `dtype`: fp32 on a CPU that emulates `dtype`.
 
     >>> widened_type(torch.device("meta"), torch.bfloat16)
     torch.bfloat16

@@ -1,4 +1,4 @@
-"""A rank's own share of a model that is spread over ranks, as plain tensors: for inference at the speed of the machine.
+"""A rank's share of a spread model as plain tensors, for fast inference.
 
 llamalab.parallelize makes weights DTensors, whose dispatch takes a CPU longer than a small product does. Here each
 module gets the part of its weight that the rank holds, and a hook that asks torch.distributed for what is missing:
@@ -57,7 +57,7 @@ class Link:
         return torch.cat(parts, dim=-1)
 
     def over_parts(self, module: nn.Module) -> Callable[[Tensor], Tensor] | None:
-        """Of a module with columns of a weight, what turns the largest of its part of each row into that of all."""
+        """For a module with columns of a weight: the largest value of each whole row, from that of the part."""
         return self._largest if self.all_reduce in module._forward_hooks.values() else None
 
     def _largest(self, values: Tensor) -> Tensor:
@@ -69,14 +69,14 @@ class Link:
             self.log.append(Sent(kind, buffer_bytes, began_s, self._moment(out)))
 
     def _moment(self, out: Tensor) -> float:
-        """Now; where a log is kept, when the device has done what it was given: what came before it is no sending."""
+        """The current time; with a log, after the device has finished earlier work, which is no part of sending."""
         if self.log is not None and out.device.type != "cpu":
             torch.accelerator.synchronize(out.device)
         return time.perf_counter()
 
 
 class Spread(NamedTuple):
-    """How a model is spread: over which ranks of a mesh, and what each module's weight is cut by."""
+    """The spread of a model: the ranks of a mesh, and the cut of each module's weight."""
 
     mesh: Any
     roles: dict[str, str]

@@ -1,4 +1,4 @@
-"""Weights copied into another order, so that a CPU streams them at the speed of its memory.
+"""Weights copied into the layout in which a CPU streams them at its memory bandwidth.
 
 The packed weight takes the place of the plain one, of the same size: no second copy stays. Where oneDNN has no packed
 products (llamalab.model.onednn) few rows are streamed; `product_for` chooses for all who multiply with weights.
@@ -28,14 +28,14 @@ from llamalab.model.wide import (
 )
 from llamalab.streamed.products import UNIT, can_stream, multiply_plain
 
-# Rows up to which a plain weight is streamed where nobody has measured: with so many the loops still take a quarter of
-# the time of torch's stand-in for bf16, and from some dozens on a product in fp32 is the fastest.
+# Rows up to which an unmeasured plain weight is streamed: at this number the loops take a quarter of the time of
+# torch's emulated bf16 product, and from some dozens on a product in fp32 is the fastest.
 STREAMED_ROWS = 16
 _LEAST_STREAMED = 2**16  # weights of a matrix: smaller ones are a matter of calls
 
 
 class Product(NamedTuple):
-    """A way to compute x W^T: its name, what brings a plain weight_OI into its order, and the product itself."""
+    """A way to compute x W^T: its name, a function that lays out a plain weight_OI, and the product itself."""
 
     name: str
     arrange: Callable[[Tensor], Tensor]
@@ -57,7 +57,7 @@ def multiply_by_rows(x: Tensor, weight_OI: Tensor) -> Tensor:
 
 
 def product_of(model: nn.Module) -> str:
-    """How most of a model's weights are multiplied: packed, plain, in fp32 from so many rows on, or quantised."""
+    """The product of most of a model's weights: packed, plain, in fp32 from a number of rows on, or quantised."""
     kept = kept_of(model)
     if kept is not None and kept.product is not None:
         return kept.product
@@ -121,7 +121,7 @@ class PackedLinear(nn.Module):
 
 
 def pack_weights(model: nn.Module, products: Mapping[tuple[int, int], ShapeProduct] | None = None) -> None:
-    """Put a PackedLinear in the place of every nn.Linear inside `model`, one by one; plain weights are let go.
+    """Replace every nn.Linear inside `model` by a PackedLinear, one by one; plain weights are freed.
 
     A weight that several products share is packed once. One that this CPU cannot multiply packed stays plain, and few
     rows of it are streamed where it can. `products` has the product of weights of (out, in) where another is known to
@@ -146,12 +146,12 @@ def pack_weights(model: nn.Module, products: Mapping[tuple[int, int], ShapeProdu
                 if packed_OI is None
                 else PackedLinear(packed_OI, plain.bias, product.wide_rows)
             )
-            made._forward_hooks = plain._forward_hooks  # what ranks send each other hangs there (own_share)
+            made._forward_hooks = plain._forward_hooks  # the hooks of collectives (own_share)
             setattr(module, name, made)
 
 
 def _possible(weight_OI: Tensor, wanted: ShapeProduct | None) -> ShapeProduct:
-    """The product that is wanted, or that nobody has measured, as far as this CPU has it."""
+    """The requested or default product, as far as this CPU supports it."""
     product = wanted or ShapeProduct()
     if weight_OI.device.type == "cpu" and product.order == PACKED and not can_pack(weight_OI.dtype):
         product = product._replace(order=PLAIN, streamed_rows=STREAMED_ROWS if _is_slow(weight_OI) else 0)
@@ -161,5 +161,5 @@ def _possible(weight_OI: Tensor, wanted: ShapeProduct | None) -> ShapeProduct:
 
 
 def _is_slow(weight_OI: Tensor) -> bool:
-    """Whether torch, without packing, multiplies one row by its stand-in for 16 bits, and it is more than a call."""
+    """Whether torch, without packing, emulates 16-bit products of one row, for a weight large enough to matter."""
     return weight_OI.element_size() == 2 and weight_OI.numel() >= _LEAST_STREAMED

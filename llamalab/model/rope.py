@@ -1,11 +1,11 @@
 """Rotary position embedding (RoPE) of queries and keys, as Meta's llama/model.py computes it.
 
-Pairs are neighbours (x[2j], x[2j+1]), turned by the angle pos * theta**(-2j/E). As complex numbers
+Pairs are adjacent (x[2j], x[2j+1]), rotated by the angle pos * theta**(-2j/E). As complex numbers
 this is one product, in fp32, cast back (Su et al. 2021, arXiv 2104.09864). Hugging Face pairs
-(x[j], x[j + E/2]) instead: the rows of wq and wk differ by a permutation. Where only a part of each head
-is turned, it is the first; frequencies of a RoPE that was stretched are llamalab.model.rope_scaling's.
+(x[j], x[j + E/2]) instead: the rows of wq and wk differ by a permutation. A partial rotation applies to the
+beginning of each head; frequencies of a scaled RoPE are in llamalab.model.rope_scaling.
 
-The turns are computed for the tokens at hand: no table, so no limit on positions and nothing in the
+Angles are computed for the tokens of the pass: without a table there is no limit on positions and nothing in the
 state dict. T new tokens, E head dim.
 """
 

@@ -1,7 +1,7 @@
-"""Frequencies of RoPE: theta**(-2j/E), or slower where RoPE was stretched beyond its first context.
+"""Frequencies of RoPE: theta**(-2j/E), or lower where RoPE was scaled beyond its first context.
 
-What each kind does, and its source, is said of llamalab.arch.parts.RopeScaling. All is in fp32, as the weights were
-trained with it: at position 100,000 another rounding of a frequency is another angle.
+llamalab.arch.parts.RopeScaling describes each kind, with its source. All is in fp32, as in training: at position
+100,000 another rounding of a frequency is another angle.
 
 P = E / 2 frequencies of a head dim E (of its turned part).
 """
@@ -77,6 +77,6 @@ def _yarn(scaling: RopeScaling, arch: LlamaArch, exponent_P: Tensor) -> Tensor:
 
 
 def _pair_of(turns: float, scaling: RopeScaling, arch: LlamaArch) -> float:
-    """The pair that makes so many turns in the original context, between two of them as a rule."""
+    """The pair with so many rotations in the original context, in general a fraction between two pairs."""
     wave = scaling.original_positions / (turns * 2 * math.pi)
     return arch.rotary_dim * math.log(wave) / (2 * math.log(arch.rope_theta))

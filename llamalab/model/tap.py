@@ -26,7 +26,7 @@ class Tap(Protocol):
 
 
 class Combined:
-    """Several taps in turn: each gets what the one before it returned, and what each returns is checked."""
+    """Several taps in order: each gets the result of the one before it, which is checked."""
 
     def __init__(self, *taps: Tap) -> None:
         self.taps = taps
@@ -37,7 +37,7 @@ class Combined:
         return any(wants(tap, name) for tap in self.taps)
 
     def attended(self, prefix: str, q_BHTE: Tensor, k_BKSE: Tensor, **view: Any) -> None:
-        """Show queries and keys to the taps that look at them."""
+        """Pass queries and keys to the taps with an `attended` method."""
         for tap in self.taps:
             if hasattr(tap, "attended"):
                 tap.attended(prefix, q_BHTE, k_BKSE, **view)
@@ -49,7 +49,7 @@ class Combined:
 
 
 def wants(tap: Tap, name: str) -> bool:
-    """Whether `tap` asks for the tensor of that name."""
+    """Whether `tap` wants the tensor of that name."""
     ask = getattr(tap, "wants", None)
     return True if ask is None else bool(ask(name))
 
@@ -67,7 +67,7 @@ def edits(tap: Tap, name: str) -> bool:
 
 
 def joined(first: Tap | None, second: Tap | None) -> Tap | None:
-    """One tap that does what both do, and checks what they return; None for none."""
+    """One tap that applies both, and checks their results; None for none."""
     taps = [tap for tap in (first, second) if tap is not None]
     if len(taps) == 1 and (isinstance(taps[0], Combined) or not getattr(taps[0], "edits", True)):
         return taps[0]
@@ -75,23 +75,23 @@ def joined(first: Tap | None, second: Tap | None) -> Tap | None:
 
 
 def tap_and_tell(tap: Tap, name: str, tensor: Tensor) -> tuple[Tensor, bool]:
-    """What the tap returned, and whether that is an edit: another tensor, or this one with other values."""
+    """The tap's result, and whether it is an edit: another tensor, or the same one with other values."""
     if not edits(tap, name):
         return tap(name, tensor), False
     if torch.compiler.is_compiling():
-        return tap(name, tensor), True  # a traced graph cannot ask for values: go on with what came back
+        return tap(name, tensor), True  # a traced graph cannot read values: continue with the result
     before = tensor.detach().clone()
     result = tap(name, tensor)
     return result, result is not tensor or not _same_values(before, tensor)
 
 
 def recomputing() -> bool:
-    """Whether a backward pass runs a part of the model again (gradient checkpointing): looks have been taken."""
+    """Whether a backward pass recomputes a part of the model (gradient checkpointing), whose points fired before."""
     return not torch.compiler.is_compiling() and torch._C._current_graph_task_id() != -1
 
 
 def aside() -> AbstractContextManager[Any]:
-    """For what is computed only to be looked at: gradient checkpointing does not count what it keeps for gradients."""
+    """A context for computations of a tap alone: gradient checkpointing ignores the tensors that they save."""
     if torch.compiler.is_compiling() or not torch.is_grad_enabled():
         return nullcontext()
     return torch.autograd.graph.saved_tensors_hooks(_as_it_is, _as_it_is)
@@ -102,7 +102,7 @@ def _as_it_is(tensor: Tensor) -> Tensor:
 
 
 def _checked(tap: Tap, name: str, tensor: Tensor) -> Tensor:
-    """What the tap returned. Raises InputError for what cannot take the tensor's place."""
+    """The tap's result. Raises InputError where it cannot replace the tensor."""
     shape, dtype, device = tensor.shape, tensor.dtype, tensor.device
     result = tap(name, tensor)
     if not isinstance(result, Tensor):

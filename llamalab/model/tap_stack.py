@@ -1,6 +1,6 @@
-"""The taps that are on a model: every forward pass asks the stack, nothing of the model itself is changed.
+"""The taps on a model, on a stack that every forward pass reads; the model itself is not changed.
 
-Copies and pickles of a model have none of its taps. One thread at a time puts taps on a model.
+Copies and pickles of a model have no taps. Only one thread at a time may add taps to a model.
 """
 
 import threading
@@ -13,7 +13,7 @@ from llamalab.model.tap import Tap, joined
 
 
 class TapStack:
-    """Taps in the order in which they were put on; `tap` does what all of them do, None where there are none."""
+    """Taps in the order in which they were added; `tap` combines all of them, None where there are none."""
 
     def __init__(self) -> None:
         self.tap: Tap | None = None

@@ -122,7 +122,7 @@ class Transformer(nn.Module):
             raise UnavailableError(refusal)
         super().__init__()
         self.arch, self.backend, self.taps = arch, get_backend(attention), TapStack()
-        # What a KV cache is made for: other than `arch` where ranks share the heads (llamalab.parallel).
+        # The architecture for a KV cache; it differs from `arch` where ranks share the heads (llamalab.parallel).
         self.rank_arch = arch
         self.spread: Spread | None = None
         self.link: Link | None = None
@@ -218,7 +218,7 @@ def _check_tokens(tokens_BT: Tensor, vocab_size: int) -> None:
 
 
 def _drop_derived(module: nn.Module, state: dict[str, Any], prefix: str, *_: object) -> None:
-    """Drop what checkpoints repeat: Meta's `rope.freqs`, and the head of a tied model."""
+    """Drop redundant entries of checkpoints: Meta's `rope.freqs`, and the head of a tied model."""
     state.pop(prefix + "rope.freqs", None)
     if not isinstance(module, Transformer) or not module.arch.tied_embeddings:
         return

@@ -1,6 +1,6 @@
-"""Which product a weight of a shape has, by rows: few by loops of our own, many in fp32.
+"""The product for a weight's shape, by rows: few rows by own loops, many in fp32.
 
-Few rows of a plain weight may come faster from memory by llamalab.streamed than by torch.
+For a few rows of a plain weight llamalab.streamed may be faster than torch.
 
 Where a CPU multiplies 16 bits slowly and fp32 fast, many rows pay for one copy of the weight as large as a layer. One
 row never does: it would read the weight several times over. From how many rows on is a matter of the machine and the
@@ -40,7 +40,7 @@ class ShapeProduct(NamedTuple):
 
 
 def multiply_wide(x: Tensor, weight_OI: Tensor, bias_O: Tensor | None = None) -> Tensor:
-    """X W^T in fp32, rounded to the type of x; the widened weight is let go."""
+    """X W^T in fp32, rounded to the type of x; the widened weight is freed."""
     made = F.linear(x.float(), weight_OI.float(), None if bias_O is None else bias_O.float())
     return made.to(x.dtype)
 
@@ -56,7 +56,7 @@ def is_wide(x: Tensor, wide_rows: int | None) -> bool:
 
 
 class PlainLinear(nn.Linear):
-    """x W^T, and a bias, with a plain weight, by rows as its ShapeProduct says, for inference on a CPU."""
+    """x W^T, and a bias, with a plain weight, by the ways of its ShapeProduct for the rows, for inference on a CPU."""
 
     def __init__(self, plain: nn.Linear, product: ShapeProduct) -> None:
         super().__init__(plain.in_features, plain.out_features, bias=plain.bias is not None, device="meta")

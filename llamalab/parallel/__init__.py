@@ -1,18 +1,18 @@
 """A model on several ranks: tensor parallelism on torch.distributed.
 
-    plan        what each module's weight is cut by, and `parallelize`
-    shares      what one rank loads or draws: its part of each weight, and no more
-    groups      quantised weights, whose groups ranks must leave whole
-    seats       processors of a rank's own, and threads that do not stand in each other's way
-    manners     one rank speaks, a lost rank ends all, nothing stays behind
-    launch      ranks of this machine through torch's elastic launcher
-    models      the model of a run that a team shares
-    team        one rank leads, the others repeat its passes
-    counted     the collectives that really run, by kind, calls and bytes
-    views       taps that see the whole of what ranks hold parts of
+        plan        the cut of each module's weight, and `parallelize`
+        shares      the part of each weight that one rank loads or draws
+        groups      groups of quantised weights, which a cut must not split
+        seats       CPU affinity of ranks, and priorities of their threads
+        manners     output of the first rank alone, and the end of all ranks after the loss of one
+        launch      ranks of this machine through torch's elastic launcher
+        models      the model of a run that a team shares
+        team        one rank leads, the others repeat its passes
+        counted     the collectives that run, by kind, calls and bytes
+        views       taps on whole tensors of which each rank holds a part
 
-Belongs here: how ranks are started, share a model and talk. Does not belong here: what a collective should cost
-(analytic.parallel), clocks and measurements of links (measure.ranks), options and text (cli).
+Belongs here: how ranks are started, share a model and communicate. Does not belong here: the predicted cost of a
+collective (analytic.parallel), clocks and measurements of links (measure.ranks), options and text (cli).
 """
 
 from llamalab.parallel.plan import parallelize

@@ -1,7 +1,8 @@
-"""The collectives that really run, seen where torch dispatches them, and those that the op table says.
+"""The collectives that run, counted at torch's dispatch, and those of the op table.
 
 Both of torch's families are counted: the functional ones, which DTensor uses, and those of the process group, which a
-model of own shares uses. Bytes are those of the whole buffer: what an all-reduce adds up, what an all-gather gives.
+model of plain shares uses. Bytes are those of the whole buffer: the input of an all-reduce, the output of an
+all-gather.
 """
 
 from collections import Counter
@@ -32,9 +33,9 @@ class Collective(NamedTuple):
 
 
 class CountedCollectives(TorchDispatchMode):  # type: ignore[no-untyped-call]
-    """While it is entered, `calls` counts every collective of this process.
+    """A context manager whose `calls` counts every collective of this process.
 
-    A kind that is not known, as a broadcast, is counted by its name with the bytes of its tensors.
+    An unknown kind, such as a broadcast, is counted by its name with the bytes of its tensors.
     """
 
     def __init__(self) -> None:
@@ -48,14 +49,14 @@ class CountedCollectives(TorchDispatchMode):  # type: ignore[no-untyped-call]
         name = func._schema.name
         if name.startswith(("c10d::", "_c10d_functional::")) and name not in _SILENT:
             kind = _KINDS.get(name, name)
-            # What is given back holds the whole buffer; of the functional family it is one tensor.
+            # The output holds the whole buffer; in the functional family it is one tensor.
             whole = sum(tensor.nbytes for tensor in _tensors(made if name.startswith("_") else args[0]))
             self.calls[Collective(kind, whole)] += 1
         return made
 
 
 def expected_collectives(ops: Iterable[Op]) -> Counter[Collective]:
-    """What an op table says of one pass.
+    """The collectives of one pass in an op table.
 
     >>> from llamalab.analytic.ops import forward_ops
     >>> from llamalab.analytic.pass_shape import PassShape

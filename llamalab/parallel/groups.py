@@ -1,4 +1,4 @@
-"""Whether the groups of a quantised storage stay whole where ranks cut the rows of a matrix."""
+"""The check that ranks do not split the groups of a quantised storage."""
 
 from llamalab.analytic.parallel import shard
 from llamalab.arch import LlamaArch
@@ -7,9 +7,9 @@ from llamalab.units import group_in_row
 
 
 def check_groups(arch: LlamaArch, ranks: int, storage: str | None) -> None:
-    """Raise InputError where a rank's part of the rows of wo or w2 has other groups than the whole rows.
+    """Raise InputError where a rank's part of a row of wo or w2 has other groups than the whole row.
 
-    With the same groups a rank's codes are those of the whole matrix. A scale for each row is of the whole row.
+    With the same groups a rank's codes equal those of the whole matrix. A scale for each row needs the whole row.
 
     >>> from llamalab.presets import PRESETS
     >>> check_groups(PRESETS["7b"].arch, 2, "int4"), check_groups(PRESETS["7b"].arch, 2, None)

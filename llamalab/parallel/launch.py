@@ -9,11 +9,11 @@ from collections.abc import Sequence
 from llamalab.errors import InputError, UnavailableError
 from llamalab.parallel.manners import LOST
 
-_LOOK_S = 0.1  # between two looks at the ranks
+_LOOK_S = 0.1  # between two checks of the ranks
 
 
 def launch(argv: Sequence[str], *, ranks: int) -> int:
-    """Run `python -m llamalab ARGV` as so many ranks and wait for all; the exit code of the one that ended the run.
+    """Run `python -m llamalab ARGV` on several ranks and wait for all; gives the exit code of the rank that ended it.
 
     Raises UnavailableError where a rank was killed or the launcher could not start; KeyboardInterrupt, or SystemExit
     for another signal, when no rank is left.
@@ -25,7 +25,7 @@ def launch(argv: Sequence[str], *, ranks: int) -> int:
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
     from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
-    # Each rank would take all processors for itself.
+    # By default each rank would use all processors.
     os.environ.setdefault("OMP_NUM_THREADS", str(max(1, len(_processors()) // ranks)))
     config = LaunchConfig(
         min_nodes=1,
@@ -52,7 +52,7 @@ def launch(argv: Sequence[str], *, ranks: int) -> int:
 
 
 def _ended(codes: dict[int, int]) -> int:
-    """The exit code of the rank that failed by itself; the launcher ends the others with SIGTERM."""
+    """The exit code of the rank that failed first; the launcher ends the others with SIGTERM."""
     killed = {rank: -code for rank, code in codes.items() if code < 0 and -code != signal.SIGTERM}
     for rank, number in killed.items():
         raise UnavailableError(
@@ -73,7 +73,7 @@ def _processors() -> Sequence[int]:
 
 
 def _quiet_launcher() -> None:
-    """What the launcher logs of a rank that failed is said in one sentence here."""
+    """Silences the launcher's log of a failed rank, which an error message here reports."""
     import logging
 
     logging.disable(logging.CRITICAL)  # this process does nothing else

@@ -1,6 +1,6 @@
-"""How a rank behaves: silent unless it is the first, gone soon after its peers or its parent are, and one speaks.
+"""Conduct of a rank: output from the first alone, one error message, and an end soon after its peers or parent end.
 
-A rank that waits in a collective runs no Python, so that a signal's handler would wait with it. A thread watches
+A rank in a collective runs no Python, so that a signal handler would not run either. A thread watches
 instead: some seconds after a signal, or when the parent is gone, it ends the process.
 """
 
@@ -10,8 +10,8 @@ import signal
 import threading
 import time
 
-GRACE_S = 3.0  # for unwinding; a lost rank must end the run within 10 s
-LOST = 75  # exit code of a rank that ends because another one is gone: never the cause (EX_TEMPFAIL of sysexits.h)
+GRACE_S = 3.0  # to unwind; a lost rank must end the run within 10 s
+LOST = 75  # exit code of a rank that ends because of another one: never the cause (EX_TEMPFAIL of sysexits.h)
 _LOST_WORDS = ("gloo", "NCCL", "Connection reset", "Connection closed", "Broken pipe", "store")
 
 
@@ -25,7 +25,7 @@ class RankWatch(threading.Thread):
         self._code = 1
 
     def begin(self) -> "RankWatch":
-        """Watch from now on; from the main thread, as signals are its business."""
+        """Start the thread; from the main thread, which receives signals."""
         self._reader, writer = os.pipe()
         os.set_blocking(writer, False)
         signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
@@ -37,7 +37,7 @@ class RankWatch(threading.Thread):
         self._code, self._end_s = code, time.monotonic() + GRACE_S
 
     def run(self) -> None:
-        """Look twice a second, and when a signal comes."""
+        """Check twice a second, and at every signal."""
         while True:
             ready, _, _ = select.select([self._reader], [], [], 0.5)
             for number in os.read(self._reader, 64) if ready else b"":
@@ -50,7 +50,7 @@ class RankWatch(threading.Thread):
 
 
 def is_loss(error: BaseException) -> bool:
-    """Whether an error says that another rank is gone, and no more."""
+    """Whether an error reports only the loss of another rank."""
     if type(error).__name__ in ("DistBackendError", "DistNetworkError", "DistStoreError"):
         return True
     return isinstance(error, RuntimeError) and any(word in str(error) for word in _LOST_WORDS)

@@ -1,6 +1,6 @@
-"""The model of a run on several ranks: each loads or builds its share, and the first one leads from then on.
+"""The model of a run on several ranks: each loads or builds its share, then the first one leads.
 
-Weights that are measured are random, of the model's sizes.
+Measured weights are random, of the model's sizes.
 """
 
 from typing import Any
@@ -21,7 +21,7 @@ def load_model(
 ) -> Transformer:
     """The model of a checkpoint, as llamalab.load gives it, or spread over the ranks of a team.
 
-    On ranks each quantises its part, anew where the file has codes.
+    On several ranks each quantises its part, anew where the file has codes.
 
     Raises InputError where ranks cut the groups of quantised weights.
     """
@@ -41,7 +41,7 @@ def ready_model(team: Team, arch: LlamaArch, *, dtype: str, tie_blocks: int | No
 
 
 def ready_share(team: Team, arch: LlamaArch, *, dtype: str, mesh: Any = None, **speed: Any) -> Transformer:
-    """This rank's share of a model with random weights, made ready; for measurements that all ranks make at once.
+    """This rank's share of a model with random weights, made ready, for measurements on all ranks at once.
 
     `mesh` are the ranks that share it (default: all of the team); else as ready_model.
     """

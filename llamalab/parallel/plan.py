@@ -1,8 +1,8 @@
-"""What each weight of a Llama is cut by, and the call that spreads a model over the ranks of a mesh.
+"""The cut of each weight of a Llama, and the call that spreads a model over the ranks of a mesh.
 
-As Megatron and Meta's fairscale do it: wq, wk, wv, w1, w3 and the head by outputs, wo and w2 by inputs, the embedding
+As in Megatron and Meta's fairscale: wq, wk, wv, w1, w3 and the head by outputs, wo and w2 by inputs, the embedding
 by its columns; norms are repeated. The embedding of a tied model is its head too, and is cut by its vocabulary.
-Where there are fewer KV heads than ranks, each rank has a copy of the one that its queries look at.
+With fewer KV heads than ranks, each rank has a copy of the one that its queries attend with.
 
 H query heads, K KV heads, E head dim, D model dim.
 """
@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from llamalab.analytic.parallel import rank_arch, shard
 from llamalab.arch import LlamaArch
+from llamalab.arch.fields import ATTENTION_VECTORS
 from llamalab.errors import InputError
 from llamalab.model import Transformer
 from llamalab.model.own_share import Spread
@@ -22,12 +23,16 @@ _ROWS = ("attention.wo", "feed_forward.w2")
 
 
 def roles(arch: LlamaArch, layers: int | None = None) -> dict[str, str]:
-    """What the weight of each module is cut by; modules that are not named are repeated on every rank.
+    """The cut of each module's weight; modules without an entry are repeated on every rank.
+
+    Raises InputError for vectors of attention, which no rank cuts yet.
 
     >>> from llamalab.presets import PRESETS
     >>> [roles(PRESETS["7b"].arch)[name] for name in ("tok_embeddings", "layers.0.attention.wo", "output")]
     ['gathered', 'rows', 'gathered']
     """
+    if uncut := [flag for flag in ATTENTION_VECTORS if getattr(arch, flag)]:
+        raise InputError(f"a model on several ranks must have no {uncut[0]}; this one has it; run it on one device")
     found = {"tok_embeddings": "vocabulary" if arch.tied_embeddings else "gathered"}
     for layer in range(arch.n_layers if layers is None else layers):
         found |= {f"layers.{layer}.{name}": "columns" for name in _COLUMNS}
@@ -58,7 +63,7 @@ def parallelize(model: Transformer, mesh: Any) -> Transformer:
     widen_kv_heads(model, part.ranks)
     found = roles(model.arch, len(model.layers))
     styles = {name: _style(role, model.get_submodule(name)) for name, role in found.items()}
-    # The head of a tied model has no weight of its own; its style must find the embedding's already cut.
+    # The head of a tied model has no weight of its own; its style needs the embedding's to be cut first.
     parallelize_module(model, mesh, {name: style for name, style in styles.items() if style}, src_data_rank=None)
     if model.arch.tied_embeddings:
         _spread_tied_head(model.output, mesh)
@@ -103,7 +108,7 @@ def _style(role: str, module: nn.Module) -> Any:
 
 
 def _spread_tied_head(head: nn.Module, mesh: Any) -> None:
-    """The head multiplies by the rank's rows of the embedding, and its outputs are put side by side."""
+    """The head multiplies by the rank's rows of the embedding, and its outputs are concatenated."""
     from torch.distributed.tensor import DTensor, Replicate
 
     def spread(_: nn.Module, inputs: tuple[Tensor]) -> tuple[Tensor]:

@@ -1,8 +1,8 @@
-"""Where the threads of a rank on a CPU run: on processors of its own, gloo's event loop behind those that it serves.
+"""CPU affinity of a rank's threads: processors of its own, gloo's event loop at lower priority than its users.
 
-gloo's loop polls while another thread takes up what has come (pytorch/gloo, issue 246). Where the scheduler lets it run
-in that thread's stead, both wait for the end of a time slice, some milliseconds, and a message of a kilobyte takes ten
-times its time. Ranks that move between processors meet the same: each keeps to its share, as ranks of MPI do.
+gloo's loop polls while another thread takes up received data (pytorch/gloo, issue 246). If the scheduler runs the loop
+in place of that thread, both wait for the end of a time slice, some milliseconds, ten times the time of a message of a
+kilobyte. Migration between processors has the same effect: each rank keeps to its share, as ranks of MPI do.
 """
 
 import os
@@ -13,23 +13,23 @@ from pathlib import Path
 from typing import Any
 
 _TOPOLOGY = "/sys/devices/system/cpu/cpu{}/topology/{}"
-_LOOP = "gloo"  # gloo names the thread of its event loop gloo_tcp_loop; torch's own begin with pt_gloo
-_BEHIND = 10  # of nice values, of which 19 would starve it beside a busy process
+_LOOP = "gloo"  # gloo names the thread of its event loop gloo_tcp_loop; those of torch begin with pt_gloo
+_BEHIND = 10  # added nice value; 19 would starve the loop beside a busy process
 
 
 def take_seat(store: Any, rank: int, ranks: int) -> tuple[int, ...] | None:
-    """Keep this process to its share of the processors that ranks of this machine have in common; the share.
+    """Bind this process to its share of the processors common to the ranks of this machine; gives the share.
 
-    None, and nothing is done, where some rank was given other processors, there are fewer than ranks, or the system
-    cannot tell. Every rank calls it.
+    None, without effect, where ranks have different processors, there are fewer than ranks, or the system does not
+    report them. Every rank calls it.
     """
     own = _allowed()
     seats = "seats/{}"
     store.set(seats.format(rank), f"{socket.gethostname()} {own}")
-    told = [store.get(seats.format(one)).decode() for one in range(ranks)]
-    host = told[rank].partition(" ")[0]
-    together = [one for one, text in enumerate(told) if text.partition(" ")[0] == host]
-    if not own or any(told[one] != told[rank] for one in together):
+    given = [store.get(seats.format(one)).decode() for one in range(ranks)]
+    host = given[rank].partition(" ")[0]
+    together = [one for one, text in enumerate(given) if text.partition(" ")[0] == host]
+    if not own or any(given[one] != given[rank] for one in together):
         return None
     share = share_of(sorted(own, key=_place), together.index(rank), len(together))
     if share is None:
@@ -49,13 +49,13 @@ def share_of(processors: Sequence[int], place: int, ranks: int) -> tuple[int, ..
 
 
 def let_loops_yield(threads: Iterable[Path] | None = None) -> int:
-    """Put the event loops of gloo in this process behind its other threads; how many there are, 0 where none is known.
+    """Lower the priority of gloo's event loops in this process; gives their number, 0 where none is known.
 
     `threads` are folders as /proc/self/task has them.
     """
     found = 0
     for thread in Path("/proc/self/task").glob("*") if threads is None else threads:
-        with suppress(OSError):  # a thread that has just ended, or a system that does not allow it
+        with suppress(OSError):  # a thread that has ended, or missing permission
             if (thread / "comm").read_text().startswith(_LOOP):
                 os.sched_setscheduler(int(thread.name), os.SCHED_BATCH, os.sched_param(0))
                 os.setpriority(os.PRIO_PROCESS, int(thread.name), _BEHIND)

@@ -1,7 +1,7 @@
-"""What one rank holds: its part of every weight, loaded or drawn without the rest ever being in memory whole.
+"""The share of one rank: its part of every weight, loaded or drawn without the whole model in memory.
 
-Weights come one by one, each is cut and the whole let go, so that a rank takes its share and one weight more. Of Meta's
-shards a rank reads those that it holds, where their number and that of the ranks divide one another.
+Weights come one by one; each is cut and the whole freed, so that a rank needs its share and one weight more. Of Meta's
+shards a rank reads those that it holds, where one of the two numbers divides the other.
 """
 
 import os
@@ -23,7 +23,7 @@ from llamalab.parallel.plan import parallelize, roles
 
 
 def share_of_weight(name: str, whole: Tensor, arch: LlamaArch, rank: int, ranks: int) -> Tensor:
-    """What a rank holds of a weight or bias under Meta's name: a view.
+    """The part of a weight or bias (under Meta's name) on one rank: a view.
 
     >>> arch = LlamaArch(8, 1, 4, 2, 16, 32)
     >>> share_of_weight("layers.0.attention.wo.weight", torch.empty(8, 8), arch, 0, 4).shape
@@ -49,7 +49,7 @@ def load_share(
     attention: str = "sdpa",
     lora: str | os.PathLike[str] | None = None,
 ) -> Transformer:
-    """The model of a checkpoint, spread over the ranks of a mesh, of which each reads its part.
+    """The model of a checkpoint, spread over the ranks of a mesh; each reads its part.
 
     Arguments and errors as for llamalab.load; InputError too for ranks that do not divide the model.
     """
@@ -66,7 +66,7 @@ def load_share(
 
 
 def fetch_part(weights: Weights, name: str, rank: int, ranks: int, dtype: torch.dtype, device: torch.device) -> Tensor:
-    """A rank's part of a weight as memory of its own; a format that is stored in parts gives just these."""
+    """A rank's part of a weight in memory of its own; a sharded format gives just these rows."""
     copied = ranks > weights.arch.n_kv_heads and (".wk." in name or ".wv." in name)  # heads that ranks share
     own = None if weights.fetch_part is None or copied else weights.fetch_part(name, rank, ranks)
     if own is not None:
@@ -87,7 +87,7 @@ def build_share(
     seed: int = 0,
     tie_blocks: int | None = None,
 ) -> Transformer:
-    """The model that llamalab.build gives, spread over the ranks of a mesh as plain tensors.
+    """The model of llamalab.build, spread over the ranks of a mesh as plain tensors.
 
     Errors as for llamalab.build; InputError too for ranks that do not divide the model.
 
@@ -117,7 +117,7 @@ def build_share(
 
 
 def _filled(model: Transformer, state: dict[str, Tensor], mesh: Any) -> Transformer:
-    """The model with the rank's parts in place of its weights on meta."""
+    """The model with meta weights replaced by the rank's parts."""
     from torch.distributed.tensor import DTensor
 
     cut = {}

@@ -1,9 +1,9 @@
 """The ranks of one run: the first one leads, the others repeat its passes until it is done.
 
-What the leader does besides, such as reading options, sampling, timing and writing files, it does alone, so that
-adaptive measurements need not agree on anything. Before each pass it sends the others a message of at most some
-kilobytes: tokens, caches by number and their lengths. They keep caches of their own heads. The messages go over a
-group of their own and are no part of what the model sends.
+Everything else, such as reading options, sampling, timing and writing files, the leader does alone, so that adaptive
+measurements need no agreement. Before each pass it sends the others a message of at most some kilobytes: tokens, caches
+by number and their lengths. They keep caches of their own heads. Messages use a process group of their own and are not
+counted among the model's collectives.
 """
 
 import os
@@ -27,12 +27,12 @@ from llamalab.parallel.seats import let_loops_yield, take_seat
 
 T = TypeVar("T")
 _BUFFER = 8192  # bytes of a message that goes in one broadcast
-_LENGTH = 8  # of them at its beginning
-_FOREVER = timedelta(days=30)  # a leader may think as long as it likes
+_LENGTH = 8  # bytes of its length at the beginning
+_FOREVER = timedelta(days=30)  # the leader has no time limit between passes
 
 
 class Place(NamedTuple):
-    """Which of how many ranks a process is, and which of those on its machine."""
+    """Rank and number of ranks, in all and on this machine."""
 
     rank: int
     ranks: int
@@ -40,7 +40,7 @@ class Place(NamedTuple):
 
 
 class CacheState(NamedTuple):
-    """What another rank needs to know of a cache: its number, its sizes, and the tokens it holds."""
+    """The state of a cache for other ranks: its number, its sizes, and its tokens."""
 
     number: int
     batch: int
@@ -50,7 +50,7 @@ class CacheState(NamedTuple):
 
 
 class Team:
-    """The ranks of this run, seen from one of them.
+    """The ranks of this run, from the view of one of them.
 
     >>> Team.device_of("cpu", local_rank=3)
     device(type='cpu')
@@ -84,7 +84,7 @@ class Team:
 
     @classmethod
     def join(cls, place: Place, device: str) -> "Team":
-        """Meet the other ranks as the environment says (MASTER_ADDR, MASTER_PORT), over gloo, or NCCL on CUDA."""
+        """Join the other ranks by the environment (MASTER_ADDR, MASTER_PORT), over gloo, or NCCL on CUDA."""
         store, rank, ranks = next(rendezvous("env://", place.rank, place.ranks))
         own = cls.device_of(device, local_rank=place.local_rank)
         if own.type == "cpu":
@@ -99,41 +99,41 @@ class Team:
         return self.place.rank == 0
 
     def speaks_first(self) -> bool:
-        """Whether no other rank has said what went wrong; only one is to."""
+        """Whether no other rank has reported an error yet; only one does."""
         try:
             return bool(self.store.add("llamalab/spoken", 1) == 1)
-        except RuntimeError:  # the store went with the rank that keeps it
+        except RuntimeError:  # the rank that holds the store is gone
             return self.leads
 
     def everywhere(self, call: Callable[..., Any], *args: Any, own: Mapping[str, Any] | None = None) -> Any:
-        """What `call(team, ...)` gives here; all ranks make the same call, the leader with arguments of its own beside.
+        """The result of `call(team, ...)` here; all ranks make the same call, the leader with further arguments.
 
-        It must be a function of a module.
+        It must be a function of a module, since it is sent by name.
         """
         self._send(("call", call, args))
         return call(self, *args, **(own or {}))
 
-    def told(self, value: T) -> T:
+    def from_leader(self, value: T) -> T:
         """The leader's value, on every rank; inside a call that all make."""
         if self.leads:
-            self._send(("told", value))
+            self._send(("from_leader", value))
             return value
-        told: T = self._receive()[1]
-        return told
+        value = self._receive()[1]
+        return value
 
     def lead(self, model: Transformer) -> Transformer:
-        """The same model; from now on the others make every pass that it makes."""
+        """The same model, whose passes are repeated by the others from now on."""
         self.model = model
         model.register_forward_pre_hook(self._announce, with_kwargs=True)
         return model
 
     def end(self) -> None:
-        """Let the others go."""
+        """End the loop of the other ranks."""
         self._send(("end",))
         dist.destroy_process_group()
 
     def follow(self) -> None:
-        """Do what the leader does until it ends."""
+        """Repeat the leader's calls until it ends."""
         while (message := self._receive())[0] != "end":
             if message[0] == "call":
                 _, call, args = message
@@ -171,7 +171,7 @@ class Team:
             self._caches.pop(number, None)
         rows = [self._mirrored(state) for state in states]
         cache = RaggedKVCache(rows) if ragged else rows[0] if rows else None
-        with suppress(InputError):  # the leader was refused the same, before any work, and says so
+        with suppress(InputError):  # the leader got the same error, before any work, and reports it
             self.model(torch.tensor(tokens, device=self.device), cache=cache, logits=logits)
 
     def _mirrored(self, state: CacheState) -> StaticKVCache:
@@ -180,7 +180,7 @@ class Team:
         if cache is None:
             sizes = {"batch": state.batch, "max_tokens": state.max_tokens, "dtype": state.dtype}
             cache = StaticKVCache(self.model.rank_arch, **sizes, device=self.device)  # type: ignore[arg-type]
-            if state.length:  # filled for measuring, where values do not matter but pages must be written
+            if state.length:  # filled for a measurement, which needs written pages but no particular values
                 for store in (*cache.keys, *cache.values):
                     store.fill_(1)
             self._caches[state.number] = cache
@@ -216,7 +216,7 @@ def _bytes(values: Tensor) -> bytes:
 
 
 def place_here() -> Place | None:
-    """Which rank this process is, as torchrun and other launchers say; None where it is alone."""
+    """The place of this process according to torchrun or another launcher; None for a single process."""
     found = os.environ.get
     if not all(found(name) for name in ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")):
         return None

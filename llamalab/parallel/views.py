@@ -1,6 +1,6 @@
-"""Taps on a model that ranks share: inside attention and feed-forward a tap sees the rank's own heads and width.
+"""Taps on a model spread over ranks: inside attention and feed-forward a tap sees the rank's own heads and width.
 
-`WholeView` around a tap shows it the whole: every rank must run the pass with such a view, as tensors are gathered.
+`WholeView` around a tap gathers whole tensors, so that every rank must run the pass with such a view.
 """
 
 from typing import Any
@@ -18,7 +18,7 @@ _KV_HEADS, _WIDTH = ("k", "v", "k_norm", "rot_k", "k_cache", "v_cache"), ("gate"
 
 
 def view_of(name: str) -> str:
-    """What a tap without a WholeView sees at a point: `local` where ranks hold parts, else `whole`.
+    """The extent of a tensor at a point for a tap without a WholeView: `local` where ranks hold parts, else `whole`.
 
     >>> view_of("layers.0.attention.q"), view_of("layers.0.resid_mid"), view_of("layers.1.feed_forward.act")
     ('local', 'whole', 'local')
@@ -27,7 +27,7 @@ def view_of(name: str) -> str:
 
 
 class WholeView:
-    """A tap that shows another one whole tensors, and gives each rank its part of what that one returns.
+    """A tap that gathers whole tensors for another one, and returns each rank its part of the result.
 
     Raises InputError for a model that is not spread over ranks.
     """
@@ -41,7 +41,7 @@ class WholeView:
         self.edits = getattr(tap, "edits", True)
 
     def wants(self, name: str) -> bool:
-        """Whether the tap asks for the tensor of that name."""
+        """Whether the inner tap wants the tensor of that name."""
         return wants(self.tap, name)
 
     def __call__(self, name: str, tensor: Tensor, /) -> Tensor:
@@ -57,7 +57,7 @@ class WholeView:
 
 
 def _axis(name: str) -> int | None:
-    """Along which axis ranks hold parts of a point's tensor: heads, or the width of the feed-forward."""
+    """The axis along which ranks hold parts of a point's tensor: heads, or the width of the feed-forward."""
     home, _, point = name.rpartition(".")
     if home.endswith(".feed_forward") and point in _WIDTH:
         return -1

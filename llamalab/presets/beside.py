@@ -1,4 +1,4 @@
-"""Known models beside Llama's family, which the calculators alone answer for: OLMo 2, SmolLM3, gpt-oss, Phi-2."""
+"""Known models outside Llama's family, for the calculators alone: OLMo 2, SmolLM3, gpt-oss, Phi-2."""
 
 import math
 

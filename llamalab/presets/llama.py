@@ -1,4 +1,4 @@
-"""Llama 1 to 3.3, what was trained from them, and models of their shape: one row each with its source."""
+"""Llama 1 to 3.3, models trained from them, and models of their shape: one row each with its source."""
 
 from llamalab.arch.parts import RopeScaling
 from llamalab.presets.rows import TIED, PresetRow, on_hub, row

@@ -1,4 +1,4 @@
-"""Names that people write for the models of llamalab.presets, and what of a name says nothing of the shape.
+"""Spellings of the models in llamalab.presets, and words in a name that do not describe the shape.
 
 An alias is a model of the same cost as its preset: same sizes, same windows; RoPE's base or the trained context may
 be its own. A family's name alone is its usual size.
@@ -80,7 +80,7 @@ _AS_HYPHENS = str.maketrans("_ :", "---")
 
 
 def plain(name: str) -> str:
-    """A name without what says nothing of the shape.
+    """A name without words that do not describe the shape.
 
     >>> plain("Qwen/Qwen2.5-7B-Instruct"), plain("Meta-Llama-3-8B"), plain("llama3:8b")
     ('qwen2.57b', 'llama38b', 'llama38b')

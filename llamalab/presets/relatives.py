@@ -37,7 +37,7 @@ def _full_every(step: int, layers: int) -> dict[str, tuple[int, ...]]:
 
 
 def _long(short: tuple[float, ...], long: tuple[float, ...], window: int = 262_144) -> dict[str, object]:
-    """Of a Phi of 128k tokens. Costs do not depend on the divisors; where a title calls them unsaid, they are 1."""
+    """A Phi of 128k tokens. Costs do not depend on the divisors; rows whose title says that they are unknown have 1."""
     attention = math.sqrt(1 + math.log(32) / math.log(4096))
     scaling = RopeScaling("longrope", 32.0, 4096, attention, short_factors=short, long_factors=long)
     return {"rope_scaling": scaling, "window": window, "max_positions": 131_072}

@@ -1,4 +1,4 @@
-"""The divisors of longrope that published config.json files have: one for each frequency, within the original context
+"""The divisors of longrope in published config.json files: one for each frequency, within the original context
 and beyond it. Source: rope_scaling of the config.json of each repository named.
 """
 

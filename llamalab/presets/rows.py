@@ -1,6 +1,6 @@
-"""What a row of a known model is made of: its sizes, and what differs from Llama 2.
+"""The form of a known model's row: its sizes, and its differences from Llama 2.
 
-A row is plain data; llamalab.presets makes the architecture of it once somebody asks for the model.
+A row is plain data; llamalab.presets makes its architecture when it is asked for.
 """
 
 from llamalab.startup.hints import Any, NamedTuple
@@ -9,7 +9,7 @@ TIED = {"tied_embeddings": True}
 
 
 class PresetRow(NamedTuple):
-    """A model as its source tells it: `sizes` are dim, n_layers, n_heads, n_kv_heads and ffn_dim."""
+    """A model according to its source: `sizes` are dim, n_layers, n_heads, n_kv_heads and ffn_dim."""
 
     source: str
     title: str
@@ -18,7 +18,7 @@ class PresetRow(NamedTuple):
 
 
 def row(source: str, title: str, sizes: tuple[int, int, int, int, int], **differs: Any) -> PresetRow:
-    """A row of sizes and of what else differs from Llama 2."""
+    """A row of sizes and of other differences from Llama 2."""
     return PresetRow(source, title, sizes, differs)
 
 

@@ -1,4 +1,4 @@
-"""What a measuring run leaves behind, as plain data: to JSON and back.
+"""The results of a measuring run as plain data: to JSON and back.
 
 Belongs here: `record` (a report's run), `environment` (where it was made), `record_json` (as a file, and back),
 `profile` and `phase_profile` (a profile's), `ranks` (of several ranks), `codec` (JSON to dataclasses by their

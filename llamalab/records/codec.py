@@ -1,6 +1,6 @@
-"""From JSON to dataclasses and named tuples, by their annotations, refusing what they do not allow.
+"""Dataclasses and named tuples from JSON, checked against their annotations.
 
-Unknown and missing fields, wrong types and numbers that are none are a FormatError that names the place.
+Unknown and missing fields, wrong types and non-finite numbers raise a FormatError that names the place.
 """
 
 import dataclasses
@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 from llamalab.errors import FormatError
 
-_LARGEST = 1e30  # no rate, time or power is larger; keeps sums and products of them finite
+_LARGEST = 1e30  # larger than any rate, time or power; keeps sums and products finite
 
 
 def from_plain(kind: Any, data: Any, where: str) -> Any:

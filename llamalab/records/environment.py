@@ -1,4 +1,4 @@
-"""Where a run was made: software, device, and the state of the device before and after."""
+"""The conditions of a run: software, device, and the state of the device before and after."""
 
 from dataclasses import dataclass
 
@@ -7,7 +7,7 @@ from llamalab.records.phase_profile import Telemetry
 
 @dataclass(frozen=True, kw_only=True)
 class Environment:
-    """Where and how a run was made. Holds no host, user or path.
+    """The conditions of a run, without host, user or path.
 
     `device` is cpu or cuda; `memory_bytes` is that device's memory.
     """

@@ -1,6 +1,6 @@
 """Records as tidy pandas DataFrames: one row an operation, sample or pass, units in the column names, basis a column.
 
-pandas is imported when a frame is made: what only reads records starts without it.
+pandas is imported when a frame is made, so that reading records starts without it.
 """
 
 import dataclasses
@@ -65,7 +65,7 @@ def _frames_of_text(text: str, name: str) -> "dict[str, DataFrame]":
 
 
 def bench_rows(text: str) -> list[dict[str, Any]]:
-    """The rows of `llamalab bench` in JSON or JSON lines; none of anything else."""
+    """The rows of `llamalab bench` in JSON or JSON lines; none for other text."""
     try:
         data = json.loads(text)
         rows = data.get("rows", [data]) if isinstance(data, dict) else []
@@ -163,6 +163,6 @@ def _profile_frames(profiles: Sequence[Profile]) -> "dict[str, DataFrame]":
 
 
 def _plain(one: Any) -> dict[str, Any]:
-    """The fields of a dataclass that are a value each; a list of names is one cell, samples are left out."""
+    """The scalar fields of a dataclass; a list of names is one cell, samples are left out."""
     cells = {name: value for name, value in dataclasses.asdict(one).items() if name not in ("samples_s", "layers_s")}
     return {name: "; ".join(map(str, value)) if isinstance(value, list) else value for name, value in cells.items()}

@@ -1,19 +1,19 @@
-"""What the heads of a checkpoint look at while it reads a sentence: shares of every head, and the weights of a few.
+"""Attention shares of a checkpoint's heads over a sentence, and the attention weights of a few heads.
 
-A weight is how much of one token's attention goes to one token before it, or to itself, in thousandths.
+A weight is the attention of one token to an earlier one, or to itself, in thousandths.
 """
 
 from dataclasses import dataclass, field
 
 from llamalab.errors import InputError
 
-SHARES = ("previous", "first", "after_same", "itself", "same")  # of HeadShares, which are shares of attention
-HEAD_KINDS = (*SHARES, "distance_tokens")  # what a head can have most of
-WHOLE = 1000  # thousandths that the weights of a row add up to, but for rounding
+SHARES = ("previous", "first", "after_same", "itself", "same")  # fields of HeadShares that are shares of attention
+HEAD_KINDS = (*SHARES, "distance_tokens")  # the kinds by which heads are chosen
+WHOLE = 1000  # sum of a row's weights in thousandths, up to rounding
 
 
 def sentence_without_weights() -> InputError:
-    """What is wrong with a sentence that is named for a model without weights of its own."""
+    """The error for a sentence given without a checkpoint."""
     return InputError(
         "a text and a tokenizer must come with the weights of a checkpoint, whose attention they show; these are "
         "random",
@@ -23,11 +23,11 @@ def sentence_without_weights() -> InputError:
 
 @dataclass(frozen=True, kw_only=True)
 class HeadShares:
-    """Where the attention of one head goes, as means over the tokens of the sentence.
+    """The attention of one head, as means over the tokens of the sentence.
 
     Shares of each token's attention: to the `first` token, to the `previous` one, to `itself`, to earlier tokens of
-    the `same` id, and to the tokens `after_same`, which came after those; null where no token has what is meant.
-    `distance_tokens` is how far back it looks.
+    the `same` id, and to the tokens `after_same`, which follow those; null where no token has such a target.
+    `distance_tokens` is the mean distance to the attended token.
     """
 
     layer: int
@@ -47,9 +47,9 @@ class HeadShares:
 
 @dataclass(frozen=True, kw_only=True)
 class HeadWeights:
-    """All weights of one head: `rows_permille[t][s]` is how much token t attends to token s, s up to t.
+    """All weights of one head: `rows_permille[t][s]` is the attention of token t to token s, s up to t.
 
-    Of the heads it has most of `kind`, which is a name of KINDS.
+    It has the largest share of `kind` (of KINDS) among all heads.
     """
 
     layer: int
@@ -60,9 +60,9 @@ class HeadWeights:
 
 @dataclass(frozen=True, kw_only=True)
 class Patterns:
-    """A sentence, its tokens as text, the shares of heads and the weights of some; or the reason why there are none.
+    """A sentence, its tokens as text, the shares of heads and the weights of some; or the reason for none.
 
-    `layers` of the model ran, each with `n_heads`; `heads` are all of theirs, or the most pronounced.
+    `layers` of the model ran, each with `n_heads`; `heads` are all of them, or those with the largest shares.
     """
 
     text: str
@@ -75,7 +75,7 @@ class Patterns:
 
     @property
     def fault(self) -> str | None:
-        """What types cannot say: the first thing that no pattern has."""
+        """The first inconsistency that types do not exclude."""
         if self.reason is None and not (self.tokens and self.heads):
             return "has neither tokens and heads nor a reason"
         known = {(one.layer, one.head): one for one in self.heads}

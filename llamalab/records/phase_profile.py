@@ -1,7 +1,7 @@
-"""What is known of one phase that was profiled: time, kernels, memory and the device's state, as plain data.
+"""The results of one profiled phase as plain data: time, kernels, memory and the device's state.
 
-Times are seconds of one occurrence unless they are called total. What is not known is None; `missing`
-and `reason` say why. B batch.
+Times are seconds of one occurrence unless named total. Unknown values are None; `missing` and `reason` say why. B
+batch.
 """
 
 from dataclasses import dataclass, field
@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 
 @dataclass(frozen=True, kw_only=True)
 class Telemetry:
-    """The device's state at one moment; null where the system does not tell, with the reason.
+    """The device's state at one moment; null where the system does not report it, with the reason.
 
     `load_average` is the 1-minute load of the host; `throttle_reasons` is empty when none holds.
     """
@@ -57,7 +57,7 @@ class OpProfile:
 
 @dataclass(frozen=True, kw_only=True)
 class MemoryMoment:
-    """The most that was alive while one operation ran, by category, above what was held before the pass."""
+    """The most live bytes while one operation ran, by category, above the bytes before the pass."""
 
     op: str
     kv_bytes: int
@@ -73,7 +73,7 @@ class MemoryMoment:
 
 @dataclass(frozen=True, kw_only=True)
 class Holding:
-    """What one operation had made of the bytes that were alive at the peak."""
+    """Live bytes at the peak that one operation had allocated."""
 
     op: str
     category: str
@@ -82,7 +82,7 @@ class Holding:
 
 @dataclass(frozen=True, kw_only=True)
 class StepMemory:
-    """The most alive in one step of the block or the head, beside the predicted; None where it is not predicted."""
+    """The most live bytes in one step of the block or the head, and the predicted; None without a prediction."""
 
     step: str
     measured_bytes: int
@@ -94,7 +94,7 @@ class StepMemory:
 class MemoryProfile:
     """Memory of one pass over time. `peak_bytes` is above weights and cache, and is `at_peak` added up.
 
-    `timeline` leaves out the moments of a block that holds, operation by operation, what the one before it held.
+    `timeline` leaves out blocks whose live bytes equal those of the block before, operation by operation.
     """
 
     method: str
@@ -115,7 +115,7 @@ class MemoryProfile:
 
 @dataclass(frozen=True, kw_only=True)
 class Instrument:
-    """What looking costs: the time of a pass under the instrument over that of a clean one."""
+    """The cost of an instrument: the time of a pass under it over that of a clean one."""
 
     name: str
     ratio: float
@@ -124,7 +124,7 @@ class Instrument:
 
 @dataclass(frozen=True, kw_only=True)
 class Energy:
-    """Energy of one token over a window of at least 2 s, the device's idle draw included; None with the reason."""
+    """Energy of one token over a window of at least 2 s, including the device's idle power; None with the reason."""
 
     joules_per_token: float | None
     window_s: float | None = None
@@ -145,10 +145,10 @@ class Usage:
 
 @dataclass(frozen=True, kw_only=True)
 class PhaseProfile:
-    """One phase. `wall_s` is a clean pass of what ran; `named_s` is what the operations account for.
+    """One phase. `wall_s` is a clean pass of the blocks that ran; `named_s` is the sum over operations.
 
-    `outside_s` lies between the operations: work of no row of the cost table, named by `outside`.
-    `closure` is (named + outside) / wall - 1; beyond 5 % `missing` says what is the matter.
+    `outside_s` lies between the operations: work outside the cost table, named by `outside`.
+    `closure` is (named + outside) / wall - 1; beyond 5 % `missing` gives the cause.
     `before`, `during` (while a pass ran) and `after` are the device's states.
     """
 
@@ -178,18 +178,18 @@ class PhaseProfile:
 
     @property
     def tokens_per_s(self) -> float:
-        """Tokens of the pass over its wall time, for what ran."""
+        """Tokens of the pass over its wall time, for the blocks that ran."""
         return self.batch * self.new_tokens / self.wall_s
 
     @property
     def states(self) -> list[tuple[str, Telemetry]]:
-        """The moments at which the device was looked at, in order, with its state."""
+        """The moments at which the device's state was read, in order, with the state."""
         moments = (("before", self.before), ("during", self.during), ("after", self.after))
         return [(moment, state) for moment, state in moments if state is not None]
 
     @property
     def fault(self) -> str | None:
-        """The first thing that nothing could be computed from; None where it is sound."""
+        """The first inconsistent value; None where there is none."""
         if min(self.wall_s, self.batch, self.new_tokens) <= 0:
             return "has no time or no tokens"
         if not 1 <= self.layers_measured <= self.layers_total:

@@ -1,6 +1,6 @@
-"""What a profile of a model leaves behind: its phases, beside what they rest on. To JSON and back.
+"""The result of a profile: its phases, with model and machine. To JSON and back.
 
-The page and the command show it; a record of llamalab report has the phases of its own.
+It is what page and command show; a record of llamalab report has the phases of its own run.
 """
 
 import dataclasses
@@ -19,15 +19,15 @@ from llamalab.records.record import Record
 from llamalab.records.roof import Roof
 
 PROFILE_SCHEMA = 1
-KEY = "profiles"  # of the JSON of one or more profiles; no record has it
+KEY = "profiles"  # the key of profiles in JSON, which no record has
 
 
 @dataclass(frozen=True, kw_only=True)
 class Profile:
     """A profiled model. `kind` is llamalab or transformers.
 
-    `weight_dtype` is the storage of quantised matrices, null where they are in `dtype`; `product` is how weights were
-    multiplied, null where that is not known.
+    `weight_dtype` is the storage of quantised matrices, null where they are in `dtype`; `product` is the kind of matrix
+    product, null where it is unknown.
     """
 
     kind: str
@@ -82,7 +82,7 @@ def profiles_to_json(profiles: Sequence[Profile]) -> str:
 
 
 def are_profiles(text: str) -> bool:
-    """Whether a text is meant to be profiles, sound or not, and no record.
+    """Whether a text is JSON of profiles, sound or not, and not a record.
 
     >>> are_profiles('{"profiles": []}'), are_profiles('{"schema_version": 1}'), are_profiles("no JSON")
     (True, False, False)

@@ -1,4 +1,4 @@
-"""What a run on several ranks leaves behind: passes split rank by rank, and the links they went over."""
+"""The results of several ranks: passes split rank by rank, and their links."""
 
 from dataclasses import dataclass, field
 from typing import Any
@@ -6,7 +6,7 @@ from typing import Any
 
 @dataclass(frozen=True, kw_only=True)
 class RankTime:
-    """Seconds of a pass on one rank: its own work, collectives while all were there, and waiting for others."""
+    """Seconds of a pass on one rank: its own work, collectives while all took part, and waiting for others."""
 
     rank: int
     compute_s: float
@@ -18,8 +18,8 @@ class RankTime:
 class RanksPass:
     """A pass on `ranks` ranks, of `layers_measured` blocks; medians over `passes_s`, which are the slowest rank's.
 
-    `collectives` counts what ran by kind and bytes, `collectives_expected` what the op table says; `kv_dtype` is the
-    storage of the cache, null where it is in the dtype of activations.
+    `collectives` counts those that ran by kind and bytes, `collectives_expected` those of the op table; `kv_dtype` is
+    the storage of the cache, null where it is in the dtype of activations.
     """
 
     phase: str

@@ -1,8 +1,8 @@
-"""What a measuring run leaves behind: plain data. The only bridge between the torch zone, which measures, and the
+"""The results of a report's run as plain data: the only interface between the torch zone, which measures, and the
 report, which renders; `record_json` writes and reads it.
 
-Raw samples are kept. Predictions are not: they are made anew from the record when it is read.
-What could not be measured is null with a reason, never 0.
+Raw samples are kept. Predictions are not: they are computed from the record when it is read.
+Unmeasured values are null with a reason, never 0.
 """
 
 from dataclasses import dataclass, field
@@ -24,7 +24,7 @@ BasisWord = Literal["measured", "extrapolated"]
 
 @dataclass(frozen=True, kw_only=True)
 class Measurement:
-    """Times of one thing. `count` is how often the whole model does it.
+    """Samples of one operation or part; `count` is its number of occurrences in the whole model.
 
     `name` is a row of the cost table, or embedding, block, head, step for clean passes.
     """
@@ -51,10 +51,10 @@ class Measurement:
 
 @dataclass(frozen=True, kw_only=True)
 class MeasuredMemory:
-    """Peak bytes of one pass above what was held before it, by the named method.
+    """Peak bytes of one pass above the bytes before it, by the named method.
 
-    `resident_bytes` is what weights and cache held. `process_peak_bytes` is the same peak as the
-    operating system or the device's allocator sees it, library scratch and slack included.
+    `resident_bytes` are weights and cache. `process_peak_bytes` is the same peak as the operating system or the
+    device's allocator reports it, including library scratch and slack.
     """
 
     peak_bytes: int | None
@@ -68,13 +68,12 @@ class MeasuredMemory:
 class Pass:
     """One phase of the model, measured: clean wall times by part, then an op-by-op pass.
 
-    `attention` is the backend's name, `algorithm` the cost model it follows (flash or naive),
-    `kernel` what the profiler saw run. `product` is how weights were multiplied: packed (oneDNN, on a CPU), plain, or a
-    kernel of quantised ones; null in records of older versions. `kv_dtype` is the storage of the KV cache, null where
-    it is in `dtype`. `layers_measured` of `layers_total` blocks were run.
-    `whole_s` are the times of the measured part of the model (embedding, `layers_measured` blocks,
-    head) run without any tap; `observer_ratio` is the time of the op-by-op pass over that. `interval_s`
-    is where the median of `total_s` lies with about 95 %: wider with fewer rounds.
+    `attention` is the backend's name, `algorithm` its cost model (flash or naive), `kernel` the one in the profiler's
+    trace. `product` is the kind of matrix product: packed (oneDNN, on a CPU), plain, or a kernel of quantised weights;
+    null in records of older versions. `kv_dtype` is the storage of the KV cache, null where it is in `dtype`.
+    `layers_measured` of `layers_total` blocks were run. `whole_s` are the times of the measured part of the model
+    (embedding, `layers_measured` blocks, head) without any tap; `observer_ratio` is the time of the op-by-op pass over
+    that. `interval_s` holds the median of `total_s` with about 95 %: wider with fewer rounds.
     """
 
     phase: str
@@ -114,7 +113,7 @@ class Pass:
 
 @dataclass(frozen=True, kw_only=True)
 class AttentionPoint:
-    """One attention backend at one sequence length, by itself; null samples carry a reason."""
+    """One attention backend at one sequence length, alone; null samples have a reason."""
 
     backend: str
     algorithm: str
@@ -136,14 +135,13 @@ class Record:
     """Everything one `llamalab report` run measured.
 
     `parameters_measured` counts the whole model's tensors; `kv_bytes_measured` is the size of a
-    cache, as allocated, of the whole model for batch and context of the last pass. `constants` is
-    what llamalab calibrate had written for that machine and dtype, where it had. `profile` has the
-    same passes op by op, in depth; null in records of older versions, and where there was no time to look.
-    `ranks` is what several ranks measured together, null where there was one.
-    `budget_s` is the time that the run was given, null where it had all that it wanted. `weight_dtype` is the storage
-    of quantised matrices, null where they are in `dtype`; their kernel multiplies up to `kernel_rows` rows.
-    `generate_tokens` are those of the run that predictions are of, null where it was not said. `patterns` is what the
-    heads of a checkpoint look at in a sentence, null where weights were random.
+    cache, as allocated, of the whole model for batch and context of the last pass. `constants` are those that
+    llamalab calibrate had stored for that machine and dtype, if any. `profile` has the same passes op by op, with
+    memory and kernels; null in records of older versions, and where the time did not suffice. `ranks` are the passes of
+    several ranks, null where there was one. `budget_s` is the time given to the run, null without a limit.
+    `weight_dtype` is the storage of quantised matrices, null where they are in `dtype`; their kernel multiplies up to
+    `kernel_rows` rows. `generate_tokens` are those of the predicted run, null where none were given. `patterns` are the
+    attention shares of a checkpoint's heads over a sentence, null for random weights.
     """
 
     model: str
@@ -184,7 +182,7 @@ class Record:
 
     @property
     def kept(self) -> KeptWeights | None:
-        """How quantised matrices are kept; None where they are in `dtype`."""
+        """The storage of quantised matrices; None where they are in `dtype`."""
         product = self.passes[0].product if self.passes else None
         return None if self.weight_dtype is None else KeptWeights(self.weight_dtype, product, self.kernel_rows)
 
@@ -193,7 +191,7 @@ class Record:
         return next(one for one in self.passes if one.phase == name)
 
     def roof(self, kind: str, dtype: str) -> Roof | None:
-        """The roof of a kind, or None where it was not found."""
+        """The roof of a kind, or None where there is none."""
         return next((roof for roof in self.roofs if (roof.kind, roof.dtype) == (kind, dtype)), None)
 
 
@@ -207,7 +205,7 @@ def unmeasured(
     *,
     generate_tokens: int | None = None,
 ) -> Record:
-    """A record that knows its model and what predictions rest on, and nothing of what has still to be measured."""
+    """A record of a model with the basis of its predictions, before any measurement."""
     return Record(
         model=model,
         arch=arch.as_dict(),

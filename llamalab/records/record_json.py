@@ -1,6 +1,6 @@
 """A record as JSON, and back: from its own file, or from the page that embeds it.
 
-What is read is checked: fields by their types, an architecture by its own rules, and that every time can be one.
+Fields are checked by type, an architecture by its own rules, and times for being finite and positive.
 """
 
 import dataclasses
@@ -12,7 +12,7 @@ from llamalab.files.inputs import parse_json, read_bounded_text
 from llamalab.records.codec import from_plain
 from llamalab.records.record import RECORD_SCHEMA, Record
 
-EMBEDDED = '<script type="application/json" id="record">'  # before the JSON in a page (report/templates/page.html)
+EMBEDDED = '<script type="application/json" id="record">'  # marks the JSON in a page (report/templates/page.html)
 
 
 def record_to_json(record: Record) -> str:
@@ -36,7 +36,7 @@ def shown_text(path: str | os.PathLike[str], what: str) -> str:
 
 
 def record_from_json(text: str, *, source: str = "the record") -> Record:
-    """Read a record back. Raises FormatError where it is not one, or of another schema."""
+    """Read a record back. Raises FormatError for other text, or another schema."""
     data = parse_json(text, source)
     if not isinstance(data, dict) or "schema_version" not in data:
         raise FormatError(f"{source} must be a record that llamalab wrote; it has no schema_version")
@@ -56,7 +56,7 @@ def record_from_json(text: str, *, source: str = "the record") -> Record:
 
 
 def _fault(record: Record) -> str | None:
-    """What types cannot say: the first thing in a record that nothing could be computed from.
+    """The first inconsistency of a record that types do not exclude.
 
     Raises TypeError or InputError where `arch` is no architecture.
     """

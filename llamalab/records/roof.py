@@ -1,20 +1,19 @@
-"""A ceiling of the machine as a measuring run leaves it behind."""
+"""A ceiling of the machine, as a measuring run stores it."""
 
 from dataclasses import dataclass, field
 
 
 @dataclass(frozen=True, kw_only=True)
 class Roof:
-    """A ceiling of the machine, found by a probe that checks itself.
+    """A ceiling of the machine, from a probe that checks itself by doubling its work.
 
     `kind`: gemm (matrix product, FLOP/s), stream (weights read by a one-token product, byte/s),
     copy (bytes read plus written by a copy or sum larger than the caches, byte/s), cache (the same
     on buffers that stay in the last-level cache, byte/s: the ceiling of small activations),
     attention (fused attention, causal FLOP/s), launch (fixed time of the smallest operation, in
     `seconds`).
-    `capacity_bytes` of a cache roof is the size of that cache: what is larger does not stay in it.
-    `raised_by` says which operation or pass of the run was faster than every probe: the roof is then its rate, and
-    `probed_per_second` the best of the probes.
+    `capacity_bytes` of a cache roof is the size of that cache. `raised_by` names the operation or pass of the run that
+    was faster than every probe: the roof is then its rate, and `probed_per_second` the best of the probes.
     `doubling_ratio` is the time of doubled work over the time of the work: trusted from 1.8 to 2.2.
     """
 

@@ -1,4 +1,4 @@
-"""A run of whatever tool, as far as it can be compared: phases, each with its time, its samples and its operations."""
+"""A run of any tool, as far as it can be compared: phases, each with its time, its samples and its operations."""
 
 from typing import Any, NamedTuple
 
@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 class OpTime(NamedTuple):
     """One operation of a phase over the whole model: `total_s` is the time of all occurrences together.
 
-    `samples_s` are of the same, scaled alike; `flops` and `bytes` of all occurrences. What is unknown is None.
+    `samples_s` are scaled to the same; `flops` and `bytes` are of all occurrences. Unknown values are None.
     """
 
     name: str
@@ -19,12 +19,12 @@ class OpTime(NamedTuple):
 
 
 class RunPhase(NamedTuple):
-    """One thing that was timed: a prefill, or a decode step, as `kind` says ("other" for what is neither).
+    """One timed phase: a prefill, or a decode step, by `kind` ("other" for neither).
 
-    `total_s` is the time of one pass: a prefill of `new_tokens` in each of `batch` sequences behind the tokens before,
+    `total_s` is the time of one pass: a prefill of `new_tokens` in each of `batch` sequences after cached tokens,
     or one token of each, the mean over contexts that end at `context_tokens`. `basis` is measured, extrapolated or
-    predicted; `predicted_s` is what the file itself has as a prediction of a measured time. Of a trace `calls` are the
-    calls of attention in that time, which a pass makes once a block, and `blocks` those that ran where not all did.
+    predicted; `predicted_s` is a prediction contained in the file for a measured time. For a trace `calls` are the
+    calls of attention in that time, one per block of a pass, and `blocks` those that ran where not all did.
     """
 
     name: str
@@ -43,7 +43,7 @@ class RunPhase(NamedTuple):
 
     @property
     def tokens_per_s(self) -> float | None:
-        """Tokens of all sequences per second; None where their number, or that of the passes, is not known."""
+        """Tokens of all sequences per second; None where their number, or that of the passes, is unknown."""
         if self.calls is not None:
             return None
         return self.batch * self.new_tokens / self.total_s if self.new_tokens and self.total_s > 0 else None
@@ -52,7 +52,7 @@ class RunPhase(NamedTuple):
 def of_one_pass(phase: RunPhase, blocks: int) -> RunPhase:
     """A phase of a trace as a single pass, which calls attention once in each of `blocks`.
 
-    Unchanged where its calls are not those of whole passes, or are not told.
+    Unchanged where its calls are not those of whole passes, or are unknown.
 
     >>> two = RunPhase("decode", "decode", 0.4, (0.4, 0.4), 1, 1, 9, calls=64)
     >>> of_one_pass(two, 32).total_s, of_one_pass(two, 40).calls
@@ -70,7 +70,7 @@ def of_one_pass(phase: RunPhase, blocks: int) -> RunPhase:
 
 
 class Run(NamedTuple):
-    """What one file or prediction says. `settings` are told where they differ; `tool` is what wrote it."""
+    """The content of one file or prediction. `settings` are shown where they differ; `tool` is what wrote it."""
 
     name: str
     tool: str

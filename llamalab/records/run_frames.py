@@ -1,4 +1,4 @@
-"""Runs as DataFrames: what a comparison joins. A row an operation, times in seconds of all occurrences together."""
+"""Runs as DataFrames for a comparison: one row an operation, times in seconds of all occurrences together."""
 
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
@@ -42,7 +42,7 @@ def _samples(
 def joined_ops(a: RunPhase, b: RunPhase) -> "DataFrame":
     """Two phases joined by operation, the largest difference first: `a_s`, `b_s`, `delta_s` and `share`.
 
-    The row `REST` is what lies outside of all operations, so that the rows add up to the phases. A time is NaN where a
+    The row `REST` is the time outside of all operations, so that the rows add up to the phases. A time is NaN where a
     phase lacks the operation. `share` is of the sum of the absolute differences.
     """
     from pandas import DataFrame
@@ -57,6 +57,6 @@ def joined_ops(a: RunPhase, b: RunPhase) -> "DataFrame":
 
 
 def _seconds(phase: RunPhase) -> "Series[float]":
-    """Seconds by operation; of a name that stands twice, both together."""
+    """Seconds by operation; operations of the same name are added."""
     frame = frame_of_rows(op._asdict() for op in phase.ops)
     return frame.groupby("name", sort=False).total_s.sum().rename_axis("op")

@@ -20,13 +20,13 @@ def frame_of_rows(rows: Iterable[Mapping[str, Any]], basis: str | None = None) -
 
 
 def csv_of_rows(keys: Sequence[str], rows: Iterable[Mapping[str, Any]]) -> str:
-    r"""Rows as CSV under these keys, every digit kept; what is None or not there is empty.
+    r"""Rows as CSV under these keys, with all digits; None and missing values are empty.
 
     >>> csv_of_rows(["op", "count", "time_s"], [{"op": "=wq", "count": 32}, {"op": "wk", "time_s": 1e-06}])
     "op,count,time_s\n'=wq,32,\nwk,,1e-06\n"
     """
     from pandas import DataFrame
 
-    # Objects, or a column of whole numbers with a hole in it would become one of floats.
+    # As objects: a column of whole numbers with missing values would become floats.
     frame = DataFrame([{key: csv_cell(row.get(key)) for key in keys} for row in rows], columns=list(keys), dtype=object)
     return frame.to_csv(index=False, lineterminator="\n")

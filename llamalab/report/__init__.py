@@ -1,7 +1,7 @@
-"""How records are shown: as one self-contained HTML page with inline SVG, and as CSV files.
+"""Rendering of records: one self-contained HTML page with inline SVG, and CSV files.
 
-The page loads nothing: its policy lets only its own script run, and without scripts it reads the same. The record
-itself is embedded, so that a page can be rendered again from what it shows.
+The page loads nothing: its policy allows only its own script, and its text is complete without scripts. The record
+itself is embedded, so that a page can be rendered again from its own data.
 
 Belongs here: `page` (a report's sections in their order), one file a further page or section (`profile_page`,
 `bench_page`, `compare_page`, `ranks_section`), `tables` and `captions` (figures and sentences of a report), `layout`
@@ -30,8 +30,8 @@ from llamalab.report.trend import StoredRun
 from llamalab.version import __version__
 
 GENERATOR = "llamalab"
-OURS = f'<meta name="generator" content="{GENERATOR} '  # how a page of ours is told from another's
-CSV_HEADS = {  # and a table of ours: what its first line has
+OURS = f'<meta name="generator" content="{GENERATOR} '  # mark of a page of ours
+CSV_HEADS = {  # and of a table of ours: a part of its first line
     "passes": "phase,batch,new_tokens",
     "ops": "name,phase,kind,count,flops_causal",
     "memory": "what,predicted_bytes,measured_bytes",
@@ -65,11 +65,11 @@ def render(
     """The report as HTML. The same arguments give the same bytes.
 
     Args:
-        record: what was measured.
+        record: the measurements.
         recorded: runs on other devices, shown beside it.
         results: of experiments.
-        stored: benchmarks that were kept.
-        stack: the software that predictions for other devices are of (default: what is usual on each).
+        stored: stored benchmark runs.
+        stack: the software of predictions for other devices (default: the usual one of each).
         hardware: the device of which published kernels are shown (default: every device that has some).
     """
     generator = f"{GENERATOR} {record.environment.llamalab}"

@@ -1,4 +1,4 @@
-"""The appendix: what experiments found and runs recorded on other machines, this machine's own first."""
+"""The appendix: results of experiments and runs recorded on other machines, this machine's own first."""
 
 import re
 from collections.abc import Sequence
@@ -40,7 +40,7 @@ def appendix(record: Record, results: Sequence[ExperimentResult], recorded: Sequ
 
 
 def _experiment(result: ExperimentResult, device: str, plot: str) -> Fold:
-    """The words and the plot, whose name is short: it is in every mark of its SVG."""
+    """Question, conclusion and plot; its short prefix is part of every id in the SVG."""
     badge = f"{HERE}'s kind: {result.device}" if result.device == device else result.device
     anchor = re.sub(r"[^a-z0-9]+", "-", f"{result.experiment} {result.device}".lower()).strip("-")
     return Fold(
@@ -55,6 +55,6 @@ def _experiment(result: ExperimentResult, device: str, plot: str) -> Fold:
 
 
 def _plots(result: ExperimentResult, anchor: str) -> tuple[Figure, ...]:
-    """The plot of an experiment; some say all in words."""
+    """The plot of an experiment; some have words only."""
     chart = CHARTS.get(result.experiment)
     return (figure(chart, result, anchor),) if chart else ()

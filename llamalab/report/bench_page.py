@@ -1,7 +1,8 @@
-"""The page of a bench: its rows as curves over depth and batch, and as a table, from the JSON that it wrote."""
+"""The page of a bench: its rows as curves over depth and batch, and as a table, from the bench's JSON."""
 
 import re
 from collections.abc import Mapping, Sequence
+from itertools import chain
 from typing import Any
 
 from markupsafe import Markup
@@ -29,7 +30,7 @@ _CLOSING = "An error is predicted / measured − 1 of the tokens per second. GiB
 
 
 def are_bench_rows(text_: str) -> bool:
-    """Whether a text is meant to be the JSON of llamalab bench, sound or not.
+    """Whether a text is JSON of llamalab bench, sound or not.
 
     >>> are_bench_rows('{"rows": [{"test": "pp512"}]}'), are_bench_rows('{"rows": []}'), are_bench_rows("")
     (True, False, False)
@@ -43,7 +44,7 @@ def are_bench_rows(text_: str) -> bool:
 
 
 def rows_of_bench(text_: str, *, source: str = "the bench") -> list[dict[str, Any]]:
-    """The rows of what `llamalab bench -o json` wrote. Raises FormatError for a row that lacks a figure."""
+    """The rows in the output of `llamalab bench -o json`. Raises FormatError for a row without a figure."""
     rows: list[dict[str, Any]] = parse_json(text_, source)["rows"]
     for place, row in enumerate(rows):
         wrong = [key for key in NUMBERS if type(row.get(key)) is not int or row[key] < 0]
@@ -62,7 +63,7 @@ def bench_page(rows: Sequence[Mapping[str, Any]], generator: str) -> str:
     measured = [row for row in rows if row["tokens_per_s"]]
     models = " and ".join(dict.fromkeys(full_name(row["model"]) for row in rows))
     known = [abs(row["predicted_error"]) for row in measured if row.get("predicted_error") is not None]
-    told = (
+    within = (
         [
             f"{len(known)} of {len(rows)} tests have a prediction; "
             f"{sum(one <= 0.2 for one in known)} of them are within 20%."
@@ -81,7 +82,7 @@ def bench_page(rows: Sequence[Mapping[str, Any]], generator: str) -> str:
             purpose="tokens per second",
             headline=f"{len(measured)} of {len(rows)} tests of {models} were measured.",
             cards=_best(measured),
-            listings=(Listing("Predictions", told), Listing("What to distrust", doubts, "doubt")),
+            listings=(Listing("Predictions", within), Listing("What to distrust", doubts, "doubt")),
             sections=[
                 Section(
                     "curves",
@@ -123,12 +124,13 @@ def bench_table(rows: Sequence[Mapping[str, Any]]) -> DataTable:
 
 
 def _doubts(rows: Sequence[Mapping[str, Any]]) -> list[str]:
-    """What disturbed tests, and why some have no figure; what is alike but for its numbers once."""
+    """Disturbances of tests, and reasons for missing figures; sentences that differ only in numbers once."""
     alike: dict[str, list[str]] = {}
     for row in rows:
-        for words in (*(row.get("disturbances") or ()), *filter(None, [row.get("reason")])):
-            told = f"{row['test']}, batch {row['batch']}: {words}"
-            alike.setdefault(re.sub(r"[\d.,]+", "", words), []).append(told)
+        doubts = (row.get(key) or () for key in ("disturbances", "remarks"))
+        for words in (*chain.from_iterable(doubts), *filter(None, [row.get("reason")])):
+            sentence = f"{row['test']}, batch {row['batch']}: {words}"
+            alike.setdefault(re.sub(r"[\d.,]+", "", words), []).append(sentence)
     return [
         first if not others else f"{first}; {len(others)} other{'s' * (len(others) > 1)} alike, with their own figures"
         for first, *others in alike.values()

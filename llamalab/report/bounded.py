@@ -1,6 +1,6 @@
-"""A page that stays small: where it would be too large, what is folded loses its plots, and then its tables.
+"""A size limit for pages: beyond it, folded sections lose their plots, and then their tables.
 
-All that was measured is still embedded, as JSON and as CSV.
+All measurements remain embedded, as JSON and as CSV.
 """
 
 from typing import NamedTuple
@@ -16,7 +16,7 @@ _LEFT_OUT = {
 
 
 class Part(NamedTuple):
-    """The plots or the tables of a fold: which section and fold, which of both, and their bytes."""
+    """The plots or the tables of a fold: section, fold, kind, and their bytes."""
 
     section: int
     fold: int
@@ -25,7 +25,7 @@ class Part(NamedTuple):
 
 
 def fill_bounded(content: PageContent) -> str:
-    """The page as HTML, with as much of what is folded as there is room for."""
+    """The page as HTML, with as many folded parts as the limit allows."""
     html, parts = fill(content), folded_parts(content)
     while parts and (excess := len(html.encode()) - PAGE_BYTES) > 0:
         while parts and excess > 0:
@@ -36,7 +36,7 @@ def fill_bounded(content: PageContent) -> str:
 
 
 def folded_parts(content: PageContent) -> list[Part]:
-    """What can be left out, in the order in which it is: plots before tables, the appendix first, then by size."""
+    """Parts that can be left out, in this order: plots before tables, the appendix first, then by size."""
     found = [
         Part(place, number, what, sum(map(_size, getattr(fold, what))))
         for place, section in enumerate(content.sections)
@@ -61,5 +61,5 @@ def without(content: PageContent, part: Part) -> PageContent:
 
 
 def _size(one: object) -> int:
-    """About the bytes of a plot or table: of a table the text of its cells, which is less than its markup."""
+    """Approximate bytes of a plot or table; of a table those of its cell texts, without markup."""
     return len(str(getattr(one, "svg", None) or getattr(one, "shown", "")))

@@ -1,4 +1,4 @@
-"""Captions: what each plot shows, in one or two sentences; findings, not titles."""
+"""Captions: the finding of each plot in one or two sentences."""
 
 from llamalab.comparison.comparison import Comparison
 from llamalab.comparison.passes import Phase
@@ -11,7 +11,7 @@ from llamalab.report.theme import GROUPS, group_of
 
 
 def roofline_finding(comparison: Comparison) -> str:
-    """Where each phase sits, and who is furthest below its roof."""
+    """The position of each phase on the roofline, and the operation furthest below its roof."""
     sentences = []
     for phase in comparison.phases:
         rows = [row for row in plotted(comparison) if row.phase == phase.run.phase and row.roof_fraction]
@@ -28,7 +28,7 @@ def roofline_finding(comparison: Comparison) -> str:
 
 
 def blocks_finding(phase: Phase) -> str:
-    """Which group takes most of a block, and how far its prediction is off."""
+    """The group with the largest share of a block, and the error of its prediction."""
     rows = [row for row in phase.rows if row.op.section == "block" and row.measured_s]
     if not rows:
         return f"{phase.run.phase.capitalize()}: not measured: the op-by-op pass has no rows."
@@ -73,7 +73,7 @@ def kv_finding(comparison: Comparison) -> str:
 
 
 def attention_finding(comparison: Comparison) -> str:
-    """Where flash overtakes naive, and what it saves in memory."""
+    """The length from which flash is faster than naive, and the memory it saves."""
     peaks: dict[int, dict[str, int]] = {}
     for row in prompts(comparison):
         if row.point.peak_bytes:
@@ -89,7 +89,7 @@ def attention_finding(comparison: Comparison) -> str:
 
 
 def attention_gaps(comparison: Comparison) -> list[str]:
-    """What was not measured, and why."""
+    """Points that were not measured, with the reason."""
     return [
         f"{row.point.backend} at {row.point.new_tokens:,} tokens was not measured: {row.point.reason or 'no reason'}."
         for row in comparison.attention

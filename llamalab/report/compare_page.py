@@ -1,4 +1,4 @@
-"""The page of a comparison: what `llamalab compare` prints, in the design of every page, with what changed drawn."""
+"""The page of a comparison: the output of `llamalab compare` with charts of the differences."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -54,9 +54,9 @@ def _card(one: Mapping[str, Any], phase: Mapping[str, Any]) -> Card:
 
 
 def _differences(one: Mapping[str, Any]) -> list[str]:
-    told = [f"{key}: {ours} in A, {other} in {one['letter']}." for key, (ours, other) in one["settings"].items()]
+    differing = [f"{key}: {ours} in A, {other} in {one['letter']}." for key, (ours, other) in one["settings"].items()]
     alone = [f"{name} is not in both A and {one['letter']}." for name in one["unmatched"]]
-    return [*told, *alone]
+    return [*differing, *alone]
 
 
 def _section(one: Mapping[str, Any]) -> Section:
@@ -78,7 +78,7 @@ def _section(one: Mapping[str, Any]) -> Section:
 
 
 def _over_ranks(data: Mapping[str, Any]) -> list[Section]:
-    """How the time of each phase goes with the ranks; none where no model ran on several numbers of them."""
+    """The time of each phase over the ranks; none where no model ran on several numbers of them."""
     ranks = {run["run"]: run["settings"].get("ranks") for run in data["runs"]}
     points: dict[str, dict[int, ScalingPoint]] = {}
     if len({run["model"] for run in data["runs"]}) == 1:
@@ -98,7 +98,7 @@ def _over_ranks(data: Mapping[str, Any]) -> list[Section]:
 
 
 def _tables(one: Mapping[str, Any]) -> list[DataTable]:
-    """What changed in each phase whose operations both runs know."""
+    """The differences in each phase with operations in both runs."""
     columns = (
         text("op", "operation"),
         seconds("a_s", "A"),

@@ -1,6 +1,6 @@
-"""A table of raw values: formatted on the page, raw in CSV. Keys carry their unit; unknown is a dash, or empty.
+"""A table of raw values: formatted on the page, raw in CSV. Keys carry their unit; unknown values are a dash, or empty.
 
-`main` columns stand on the page; the others are shown where the reader asks for all, and are always in the CSV.
+`main` columns are always shown; the others on demand, and always in the CSV.
 """
 
 from collections.abc import Callable, Sequence
@@ -13,7 +13,7 @@ from llamalab.records.tables import csv_of_rows
 
 
 class DataColumn(NamedTuple):
-    """A key with its title and how a value is shown; `main` where it stands in the narrow view."""
+    """A key with its title and the format of its values; `main` where it is in the narrow view."""
 
     key: str
     title: str
@@ -35,7 +35,7 @@ class DataTable(NamedTuple):
 
     @property
     def ordered(self) -> list[DataColumn]:
-        """The columns as they stand on the page: the main ones, then the details."""
+        """The columns in the order of the page: the main ones, then the details."""
         return sorted(self.columns, key=lambda column: not column.main)
 
     @property
@@ -55,7 +55,7 @@ class DataTable(NamedTuple):
         return csv_of_rows([column.key for column in self.columns], self.rows)
 
     def only(self, rows: Sequence[dict[str, Any]], name: str, caption: str) -> "DataTable":
-        """The same columns over other rows, without what the page hides."""
+        """The same columns over other rows, without those that the page hides."""
         return DataTable(name, caption, [column for column in self.columns if column.main], rows)
 
 
@@ -65,7 +65,7 @@ def text(key: str, title: str = "", show: Callable[[Any], str] = str, *, main: b
 
 
 def number(key: str, title: str, show: Callable[[Any], str] = "{:,}".format, *, main: bool = True) -> DataColumn:
-    """A column of counts, or of numbers with their own way of being shown."""
+    """A column of counts, or of numbers with their own format."""
     return DataColumn(key, title, show, main=main)
 
 
@@ -102,6 +102,20 @@ def rate(key: str, title: str, unit: str = "", *, main: bool = True) -> DataColu
 def ratio(key: str, title: str, *, main: bool = True) -> DataColumn:
     """A column of factors."""
     return DataColumn(key, title, "{:.2f}x".format, main=main)
+
+
+def pass_shape() -> tuple[DataColumn, ...]:
+    """The columns of a pass's sizes."""
+    return (
+        number("batch", "batch", main=False),
+        number("new_tokens", "new tokens", main=False),
+        number("context_tokens", "context", main=False),
+    )
+
+
+def prediction() -> tuple[DataColumn, ...]:
+    """The columns of a time: predicted, measured, and the error."""
+    return seconds("predicted_s", "predicted"), seconds("measured_s", "measured"), error()
 
 
 def _cell(column: DataColumn, value: Any) -> str:

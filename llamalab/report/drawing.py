@@ -1,4 +1,4 @@
-"""A plot as an SVG file of its own: its panels side by side, its key below, in the page's colours for day and night."""
+"""A plot as an SVG file of its own: its panels side by side, its key below, in light and dark colours."""
 
 import re
 from collections.abc import Callable
@@ -15,7 +15,7 @@ from llamalab.report.theme import sentinels, variables
 
 _GAP, _LINE, _FONT = 8.0, 16.0, "font-family:'DejaVu Sans',Verdana,sans-serif"
 _BOX = re.compile(r'viewBox="0 0 ([\d.]+) ([\d.]+)"')
-_CHARACTER = 5.6  # width of one of the key's, at 9 units
+_CHARACTER = 5.6  # width of one character of the key, at 9 units
 
 
 def drawing(chart: Callable[..., Plot], *args: Any) -> str:
@@ -42,7 +42,7 @@ def drawing(chart: Callable[..., Plot], *args: Any) -> str:
 
 
 def _colours() -> str:
-    """The variables that plots name; text takes the ink where it names none."""
+    """The CSS variables of the plots' colours; text without a colour takes the ink."""
     light, dark = ("".join(f"--{name}:{pair[place]};" for name, pair in variables().items()) for place in (0, 1))
     night = f"@media(prefers-color-scheme:dark){{:root{{{dark}}}}}"
     return f"<style>:root{{{light}}}{night}text{{fill:var(--ink)}}</style>"

@@ -1,7 +1,7 @@
-"""What experiments have answered: their questions and conclusions in words, from the files that they leave.
+"""Results of experiments: questions and conclusions in words, from the experiments' JSON files.
 
 An experiment (experiments/*.py, --out) writes one JSON file; those of the checkout are shown in every report,
-each with the device and the day it was made on. A file that is no answer is a FormatError.
+each with its device and date. A file that is no such result is a FormatError.
 """
 
 from pathlib import Path
@@ -37,7 +37,7 @@ ORDER = (
 
 
 class ExperimentResult(NamedTuple):
-    """One experiment's question and answer; `data` is all of its file."""
+    """One experiment's question and answer; `data` is the content of its file."""
 
     experiment: str
     question: str
@@ -53,7 +53,7 @@ class ExperimentResult(NamedTuple):
 
 
 def recorded_results(folder: Path, *, on_broken: OnBroken = None) -> list[ExperimentResult]:
-    """The answers under a folder, in reading order; none where the folder is not there; `on_broken` as for records."""
+    """The results under a folder, in reading order; none where it is absent; `on_broken` as for records."""
     paths = (path for path in sorted(folder.glob("*/*.json")) if path.stem in ORDER)
     found = each_read(paths, read_result, on_broken)
     return sorted(found, key=lambda answer: (ORDER.index(answer.experiment), answer.device))

@@ -1,4 +1,4 @@
-"""The page over several records: the errors of all predictions under a folder."""
+"""The page over several records: the errors of all predictions in a folder."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -20,14 +20,14 @@ _CLOSING = "An error is predicted / measured − 1: positive where the predictio
 
 
 class NamedRecord(NamedTuple):
-    """A record and what it is called on the page."""
+    """A record and its name on the page."""
 
     name: str
     record: Record
 
 
 def records_under(folder: Path, *, on_broken: OnBroken = None) -> list[NamedRecord]:
-    """All records under a folder at any depth, by path; other JSON files are passed over, as `on_broken` says."""
+    """All records under a folder at any depth, by path; other JSON files are skipped, with `on_broken` called."""
     paths = sorted(path for path in folder.rglob("*.json") if path.is_file())
     found = each_read(paths, lambda path: (path, read_record(path)), on_broken)
     return [

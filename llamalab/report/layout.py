@@ -17,12 +17,12 @@ from llamalab.report.data_table import DataTable
 from llamalab.report.svg import share_styles
 
 TEMPLATE_FOLDER = Path(__file__).parent / "templates"
-SCRIPTS = ("model.js", "page.js")  # the formulas, then what moves on the page
+SCRIPTS = ("model.js", "page.js")  # the formulas, then the interaction of the page
 WIDE_TABLE = 6  # main columns; a table with more takes the whole width
 
 
 class Card(NamedTuple):
-    """A key figure: its name, the number, what stands under it, and whether it is good or bad news."""
+    """A key figure: its name, the number, a remark below it, and whether it is good or bad."""
 
     label: str
     value: str
@@ -33,7 +33,7 @@ class Card(NamedTuple):
 
 
 class Figure(NamedTuple):
-    """A plot as SVG, or the reason why there is none, with the table behind it; `anchor` is its link on the page."""
+    """A plot as SVG, or the reason why there is none, with the table of its data; `anchor` is its link on the page."""
 
     svg: Markup | None
     missing: str
@@ -47,7 +47,7 @@ class Figure(NamedTuple):
 
 
 class Fold(NamedTuple):
-    """What opens at a click: figures, tables and remarks under a title."""
+    """Collapsible content: figures, tables and remarks under a title."""
 
     anchor: str
     title: str
@@ -59,7 +59,7 @@ class Fold(NamedTuple):
 
 
 class Section(NamedTuple):
-    """A part of the page: a heading, the finding, figures and tables in reading order, remarks, and what is folded.
+    """A part of the page: a heading, the finding, figures and tables in reading order, remarks, and folds.
 
     `short` is its name in the navigation.
     """
@@ -96,9 +96,9 @@ class Listing(NamedTuple):
 
 
 class PageContent(NamedTuple):
-    """A whole page. `tag` labels figures that stand for more than what ran, in sections of `tagged`.
+    """A whole page. `tag` labels figures of more blocks than ran, in sections of `tagged`.
 
-    `settings` are what the script computes with, None where a page has nothing to set. `tables` can be taken from the
+    `settings` are the inputs of the script, None for a page without any. `tables` can be downloaded from the
     page as CSV.
     """
 
@@ -155,7 +155,7 @@ def page_script() -> str:
 
 
 def script_hash(script: str) -> str:
-    """The source expression of a policy that lets exactly this script run (CSP 3, section 2.3.1)."""
+    """The source expression of a policy that allows exactly this script (CSP 3, section 2.3.1)."""
     return "sha256-" + base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
 
 
@@ -185,7 +185,7 @@ def _shared(sections: list[Section]) -> tuple[str, list[Section]]:
 
 
 def embedded_files(content: PageContent) -> list[tuple[str, str, str]]:
-    """Name, caption and size of everything that can be taken from the page."""
+    """Name, caption and size of everything that can be downloaded from the page."""
     files = [(f"{table.name}.csv", table.caption, format_bytes(len(table.csv.encode()))) for table in content.tables]
     return [("record.json", "All that was measured", format_bytes(len(content.record_json.encode()))), *files]
 
@@ -193,7 +193,7 @@ def embedded_files(content: PageContent) -> list[tuple[str, str, str]]:
 def figure(
     chart: Callable[..., Plot], shown: Any, prefix: str, missing: str | None = None, table: DataTable | None = None
 ) -> Figure:
-    """The plot of what is shown, or `missing`, the reason that there is none."""
+    """The plot of given data, or `missing`, the reason why there is none."""
     if missing:
         return Figure(None, f"not measured: {missing}", table, prefix)
     return Figure(draw_svg(chart, shown, prefix=prefix), "", table, prefix)

@@ -1,4 +1,4 @@
-"""The section of a page on what a model of another family differs in from Llama 2, and what each difference costs.
+"""The section on differences of a model from Llama 2, and the cost of each difference.
 
 The terms are those of `llamalab diff-arch`; the times are predicted for the record's own machine.
 """
@@ -19,7 +19,7 @@ from llamalab.analytic.op import Op
 from llamalab.analytic.workload import Workload
 from llamalab.arch import LlamaArch
 from llamalab.comparison.comparison import Comparison
-from llamalab.comparison.what_if import as_measured, told_run
+from llamalab.comparison.what_if import as_measured, predicted_workload
 from llamalab.formatting import format_bytes, format_seconds, format_si, signed
 from llamalab.presets import PRESETS
 from llamalab.report.data_table import DataColumn, DataTable, text
@@ -67,8 +67,8 @@ def _difference(comparison: Comparison) -> tuple[str, tuple[Cost, Cost], tuple[D
 
 
 def _work(comparison: Comparison) -> Workload:
-    """The page's run, by the operations that were measured."""
-    return told_run(comparison)._replace(
+    """The page's run, with the operations that were measured."""
+    return predicted_workload(comparison)._replace(
         attention=as_measured(comparison).attention, weight_dtype=comparison.record.weight_dtype, fused=False
     )
 
@@ -99,7 +99,7 @@ def _seconds(value: float | None) -> str:
 
 
 def _free(found: tuple[DifferenceTerm, ...]) -> tuple[str, ...]:
-    """What differs and costs nothing."""
+    """The differences without a cost."""
     free = [field for term in found if not any(term.added) for field in term.fields]
     return (f"Of no cost: {', '.join(free)}.",) if free else ()
 

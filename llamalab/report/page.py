@@ -1,4 +1,4 @@
-"""The page of a report: which cards and sections stand on it, in which order, and what says that one is missing."""
+"""The page of a report: its cards and sections in order, with a reason for each missing one."""
 
 from collections.abc import Sequence
 
@@ -6,7 +6,7 @@ from markupsafe import Markup
 
 from llamalab.comparison.comparison import Comparison
 from llamalab.comparison.sentences import error_sentence, phase_sentence, verdict
-from llamalab.comparison.what_if import Change, actions, elsewhere, told_run
+from llamalab.comparison.what_if import Change, actions, elsewhere, predicted_workload
 from llamalab.comparison.wording import blocks as blocks_run
 from llamalab.comparison.wording import machine, title
 from llamalab.formatting import format_seconds
@@ -25,7 +25,7 @@ from llamalab.report.patterns_section import patterns_sections, patterns_tables
 from llamalab.report.profile_parts import ProfileParts, conditions, profile_of, profile_parts
 from llamalab.report.published_section import published_sections, published_tables
 from llamalab.report.ranks_section import ranks_sections, ranks_tables
-from llamalab.report.settings import page_settings
+from llamalab.report.settings import page_settings, script_knows
 from llamalab.report.tables import tables, worst
 from llamalab.report.trend import StoredRun, trend_sections
 
@@ -46,7 +46,7 @@ def page(
 ) -> str:
     """The whole HTML page. `record_json` must be safe inside a script element; `recorded` are runs elsewhere."""
     conclusion, made = verdict(comparison), report_tables(comparison)
-    rows = elsewhere(comparison.arch, told_run(comparison), comparison.stack, names=WIDELY_USED)
+    rows = elsewhere(comparison.arch, predicted_workload(comparison), comparison.stack, names=WIDELY_USED)
     found, own = actions(comparison, rows), profile_of(comparison)
     parts = profile_parts([own] if own else [])
     sections = [
@@ -87,14 +87,14 @@ def page(
             formulas=tuple(provenance.formulas(comparison)),
             tag=extrapolated(comparison),
             tagged=("predicted", "time"),
-            settings=page_settings(comparison, rows),
+            settings=page_settings(comparison, rows) if script_knows(comparison.arch) else None,
         )
     )
 
 
 def report_tables(comparison: Comparison) -> dict[str, DataTable]:
     """The tables of a report without its profile, by name."""
-    rows = elsewhere(comparison.arch, told_run(comparison), comparison.stack, names=WIDELY_USED)
+    rows = elsewhere(comparison.arch, predicted_workload(comparison), comparison.stack, names=WIDELY_USED)
     more = (
         prospects.devices_table(comparison, rows),
         prospects.actions_table(actions(comparison, rows), comparison.basis.words),
@@ -124,7 +124,7 @@ def predictions(comparison: Comparison, made: dict[str, DataTable]) -> Section:
 
 
 def time(comparison: Comparison, made: dict[str, DataTable], parts: ProfileParts) -> Section:
-    """Where the time of a block goes, and how far each operation is below its roof."""
+    """The time of a block by operation, and the distance of each operation from its roof."""
     untimed = None if any(phase.run.ops for phase in comparison.phases) else "the op-by-op pass has no rows"
     unplaced = None if roofline.plotted(comparison) else "the op-by-op pass has no matrix operation"
     finding = " ".join([*map(captions.blocks_finding, comparison.phases), captions.roofline_finding(comparison)])
@@ -145,7 +145,7 @@ def time(comparison: Comparison, made: dict[str, DataTable], parts: ProfileParts
 
 
 def memory_section(comparison: Comparison, made: dict[str, DataTable], parts: ProfileParts) -> Section:
-    """What weights, cache and activations hold, and what fits."""
+    """Memory of weights, cache and activations, and the largest batch."""
     heat = figure(heatmap.heatmap, comparison, "kv", None, None)
     kinds = Fold("kv-cache", "KV cache under MHA, GQA and MQA", captions.kv_finding(comparison), (heat,), (made["kv"],))
     held = figure(memory.memory, comparison, "held", None, made["memory"])
@@ -155,7 +155,7 @@ def memory_section(comparison: Comparison, made: dict[str, DataTable], parts: Pr
 
 
 def attention_section(comparison: Comparison, made: dict[str, DataTable]) -> Section:
-    """Flash against naive attention by itself."""
+    """Flash against naive attention alone."""
     alone = (
         None
         if any(row.point.samples_s for row in attention_sweep.prompts(comparison))
@@ -173,8 +173,8 @@ def attention_section(comparison: Comparison, made: dict[str, DataTable]) -> Sec
 
 
 def prospects_section(comparison: Comparison, found: Sequence[Change], made: dict[str, DataTable]) -> Section:
-    """What would shorten the run: changes here, and other devices."""
-    rows = elsewhere(comparison.arch, told_run(comparison), comparison.stack, names=WIDELY_USED)
+    """Changes that would shorten the run here, and other devices."""
+    rows = elsewhere(comparison.arch, predicted_workload(comparison), comparison.stack, names=WIDELY_USED)
     missing = "" if any(row.times for row in rows) else "not predicted: no device of the table holds it"
     drawn = (
         Figure(None, missing, made["devices"], "devices")
@@ -195,13 +195,13 @@ def extrapolated(comparison: Comparison) -> str:
 
 
 def _raised(comparison: Comparison) -> list[Fold]:
-    """Why roofs are higher than what their probes found."""
+    """The reason for each roof that was raised above its probes."""
     remarks = tuple(f"{sentence[:1].upper()}{sentence[1:]}." for sentence in comparison.raised)
     return [Fold("raised-roofs", "Roofs that the run itself raised", remarks=remarks)] if remarks else []
 
 
 def _beside_cards(comparison: Comparison, findings: Sequence[str]) -> list[str]:
-    """The findings without what the cards of the phases say already."""
+    """The findings that the cards of the phases do not state."""
     said = {phase_sentence(phase) for phase in comparison.phases if phase.error is not None}
     return [sentence for sentence in findings if sentence not in said]
 

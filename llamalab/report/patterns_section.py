@@ -1,4 +1,4 @@
-"""The section of a page on what a checkpoint's heads look at in a sentence."""
+"""The section on the attention of a checkpoint's heads over a sentence."""
 
 from collections import Counter
 
@@ -15,11 +15,11 @@ _WORDS = {
     "itself": "to the token itself",
     "same": "to the same token earlier",
 }
-SHOWN = 3  # heads in view; the others are folded
+SHOWN = 3  # heads shown; the others are folded
 
 
 def patterns_tables(found: Patterns | None) -> dict[str, DataTable]:
-    """The table of the heads by name; none where nothing was looked at."""
+    """The table of the heads by name; none without patterns."""
     if found is None or not found.heads:
         return {}
     columns = (
@@ -46,22 +46,22 @@ def patterns_sections(comparison: Comparison, made: dict[str, DataTable]) -> lis
 
 
 def finding(comparison: Comparison, found: Patterns) -> str:
-    """What the heads are for, in words."""
+    """The main kinds of heads, in words."""
     total, ran = comparison.arch.n_layers, found.layers * found.n_heads
     layers = f"all {total} layers" if found.layers == total else f"layers 0 to {found.layers - 1} of {total}"
     heads = f"{ran} heads of {layers}" if len(found.heads) == ran else f"{len(found.heads)} clearest heads of {layers}"
     leaning = Counter(one.most[0] for one in found.heads).most_common()
     (most, count), *others = leaning
-    told = "".join(f", {_WORDS[kind]} in {number}" for kind, number in others)
+    other_words = "".join(f", {_WORDS[kind]} in {number}" for kind, number in others)
     return (
         f"“{found.text}” is {len(found.tokens)} tokens, which the checkpoint read once. Of attention to tokens of "
-        f"these kinds most goes {_WORDS[most]} in {count} of the {heads}{told}. A row is a token, "
+        f"these kinds most goes {_WORDS[most]} in {count} of the {heads}{other_words}. A row is a token, "
         "stronger where it looks."
     )
 
 
 def heading_of(shares: HeadShares, kind: str) -> str:
-    """A head with what it has most of.
+    """A head with its largest share.
 
     >>> one = HeadShares(layer=1, head=3, first=0.0, previous=0.547, itself=0.43, same=None, after_same=None,
     ...                  distance_tokens=0.6)
@@ -69,8 +69,8 @@ def heading_of(shares: HeadShares, kind: str) -> str:
     ('Layer 1, head 3: 55% to the token before', 'Layer 1, head 3: 0.6 tokens back on average')
     """
     value = getattr(shares, kind)
-    told = f"{value:.0%} {_WORDS[kind]}" if kind in _WORDS else f"{value:.1f} tokens back on average"
-    return f"Layer {shares.layer}, head {shares.head}: {told}"
+    share_words = f"{value:.0%} {_WORDS[kind]}" if kind in _WORDS else f"{value:.1f} tokens back on average"
+    return f"Layer {shares.layer}, head {shares.head}: {share_words}"
 
 
 def _figure(found: Patterns, shown: list[HeadWeights]) -> tuple[Figure, ...]:

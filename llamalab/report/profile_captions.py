@@ -1,4 +1,4 @@
-"""Captions of a profile: what each part shows, in one or two sentences."""
+"""Captions of a profile: the finding of each part in one or two sentences."""
 
 from statistics import median
 
@@ -8,11 +8,11 @@ from llamalab.records.phase_profile import PhaseProfile
 from llamalab.records.profile import Profile
 from llamalab.report.charts.telemetry import GAUGES, known
 
-EVEN = 0.05  # blocks within so much of their median are alike
+EVEN = 0.05  # relative difference from their median up to which blocks count as equal
 
 
 def depth_finding(phase: PhaseProfile) -> str:
-    """Whether blocks differ, and what takes most of the pass."""
+    """Whether blocks differ, and the operations with the largest share of the pass."""
     inside = [op.layers_s for op in phase.ops if op.layers_s]
     blocks = [sum(times) for times in zip(*inside, strict=True)]
     sentence = f"In {phase.phase} "
@@ -25,7 +25,7 @@ def depth_finding(phase: PhaseProfile) -> str:
 
 
 def closing(phase: PhaseProfile) -> str:
-    """Whether operations and what lies between them add up to a clean pass."""
+    """Whether operations and the time between them add up to a clean pass."""
     sentence = (
         f"{phase.phase.capitalize()}: operations and what lies between add up to {1 + phase.closure:.0%} of a clean "
         "pass of what ran"
@@ -34,7 +34,7 @@ def closing(phase: PhaseProfile) -> str:
 
 
 def peak_finding(phase: PhaseProfile) -> str:
-    """The peak, where it is, what makes it up, and how far the prediction is off."""
+    """The peak, its operation, its categories, and the error of its prediction."""
     memory, name = phase.memory, phase.phase.capitalize()
     if memory.peak_bytes is None or not memory.at_peak:
         return f"{name}: not measured: {memory.reason or 'no reason recorded'}."
@@ -52,7 +52,7 @@ def peak_finding(phase: PhaseProfile) -> str:
 
 
 def kernels_finding(phase: PhaseProfile) -> str:
-    """How much of the named time is in kernels, and where most of the rest goes."""
+    """The share of named time in kernels, and where most of the rest is."""
     name, timed = phase.phase.capitalize(), [op for op in phase.ops if op.device_s is not None]
     whole = sum(op.total_s for op in timed)
     if not whole:
@@ -68,7 +68,7 @@ def kernels_finding(phase: PhaseProfile) -> str:
 
 
 def device_finding(profile: Profile) -> str:
-    """What the clock did, and whether the device throttled."""
+    """The clock during the passes, and whether the device throttled."""
     states = [state for phase in profile.phases for _, state in phase.states]
     sentences = []
     clocks = [state.clock_hz for state in states if state.clock_hz is not None]
@@ -99,7 +99,7 @@ def device_finding(profile: Profile) -> str:
 
 
 def peak_maker(phase: PhaseProfile) -> str:
-    """Where the peak of memory is and what made most of it; the peak itself is told once, by the comparison."""
+    """The operation at the peak of memory and its largest category; the comparison states the peak itself."""
     memory, name = phase.memory, phase.phase
     if memory.peak_bytes is None or not memory.at_peak:
         return f"The profile of {name} has no memory: {memory.reason or 'no reason recorded'}."
@@ -109,7 +109,7 @@ def peak_maker(phase: PhaseProfile) -> str:
 
 
 def unknown(profile: Profile) -> list[str]:
-    """What the system did not tell, with its reason, once for each."""
+    """Values that the system does not report, each reason once."""
     unknowns = [state.missing for phase in profile.phases for _, state in phase.states]
     reasons = {key: why for missing in unknowns for key, why in missing.items()}
     by_reason: dict[str, list[str]] = {}
@@ -125,7 +125,7 @@ def unknown(profile: Profile) -> list[str]:
 
 
 def observers_finding(phase: PhaseProfile) -> str:
-    """The cheapest and the dearest instrument."""
+    """The instruments with the least and the largest cost."""
     if not phase.instruments:
         return f"{phase.phase.capitalize()}: no instrument was held against a clean pass."
     cheap = min(phase.instruments, key=lambda one: one.ratio)
@@ -137,6 +137,6 @@ def observers_finding(phase: PhaseProfile) -> str:
 
 
 def largest_parts(phase: PhaseProfile) -> str:
-    """The three operations that take most of the whole pass, with their shares."""
+    """The three operations with the largest shares of the whole pass."""
     most = sorted(phase.ops, key=lambda op: -op.total_s)[:3]
     return ", ".join(f"{short(op.name)} {op.share:.0%}" for op in most)

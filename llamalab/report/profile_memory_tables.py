@@ -1,4 +1,4 @@
-"""Memory of profiled passes: step by step, operation by operation, and what was alive at the peak."""
+"""Memory of profiled passes: step by step, operation by operation, and live bytes at the peak."""
 
 from collections.abc import Sequence
 
@@ -14,7 +14,7 @@ from llamalab.report.profile_rows import each_phase, pass_columns
 
 
 def timeline_table(profiles: Sequence[Profile]) -> DataTable:
-    """The most alive in each operation; blocks like the one before are left out."""
+    """The most live bytes in each operation; blocks equal to the one before are left out."""
     rows = []
     for profile, phase in each_phase(profiles):
         for one in phase.memory.timeline:
@@ -45,7 +45,7 @@ def timeline_table(profiles: Sequence[Profile]) -> DataTable:
 
 
 def at_peak(profiles: Sequence[Profile]) -> DataTable:
-    """What had been made of the bytes that were alive at the peak."""
+    """The origin of the live bytes at the peak."""
     rows = [
         {
             "phase": phase.phase,
@@ -69,7 +69,7 @@ def at_peak(profiles: Sequence[Profile]) -> DataTable:
 
 
 def steps(profiles: Sequence[Profile]) -> DataTable:
-    """Memory step by step beside the predicted."""
+    """Memory step by step, measured and predicted."""
     rows = [
         {
             "phase": phase.phase,

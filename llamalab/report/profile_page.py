@@ -1,4 +1,4 @@
-"""Profiles on a page: time over depth, memory along the operations, kernels, the device's state, what looking costs.
+"""The page of profiles: time over depth, memory by operation, kernels, the device's state, the cost of instruments.
 
 One profile is a part of a report; one or more make a page of their own, side by side.
 """
@@ -85,7 +85,7 @@ def profile_page(profiles: Sequence[Profile], profile_json: str, generator: str)
 
 
 def _headlines(profiles: Sequence[Profile]) -> list[str]:
-    """One sentence for each phase of each profile: what takes most of it."""
+    """One sentence for each phase of each profile: the operations with the largest share."""
     return [
         f"{profile.kind}, {phase.phase}: most of the whole pass goes to {captions.largest_parts(phase)}."
         for profile in profiles

@@ -1,4 +1,4 @@
-"""What profiles show, in parts that a report or a page of profiles puts where they belong."""
+"""The figures and tables of profiles, in parts that a report or a page of profiles places."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -25,7 +25,7 @@ _ABSENT = "the record was made by a version of llamalab that took no profile; me
 
 
 class ProfileParts(NamedTuple):
-    """What profiles show, for a page to put where it belongs."""
+    """Figures, tables and findings of profiles, for placement on a page."""
 
     time: tuple[Fold, ...]
     memory_figures: tuple[Figure, ...]
@@ -37,7 +37,7 @@ class ProfileParts(NamedTuple):
 
     @property
     def memory_folded(self) -> tuple[Fold, ...]:
-        """The folds of memory, the first with what stands in view on a page of profiles alone."""
+        """The folds of memory; on a page of profiles alone the content of the first is shown unfolded."""
         if not self.memory:
             return ()
         steps, *others = self.memory
@@ -49,7 +49,7 @@ class ProfileParts(NamedTuple):
 
 
 def profile_of(comparison: Comparison) -> Profile | None:
-    """The profile of a report with shares of the same passes that the comparison tells of."""
+    """The profile of a report, with shares of the same passes as the comparison."""
     own, totals = profile_in(comparison.record), {phase.run.phase: phase.measured_s for phase in comparison.phases}
     if own is None:
         return None
@@ -66,7 +66,7 @@ def profile_of(comparison: Comparison) -> Profile | None:
 
 
 def profile_parts(profiles: Sequence[Profile]) -> ProfileParts:
-    """The parts of a report that a profile gives; without any, that there is none and why."""
+    """The parts from a report's profile; without one, the reason for its absence."""
     if not profiles:
         none = Section(
             "kernels",
@@ -107,7 +107,7 @@ def profile_parts(profiles: Sequence[Profile]) -> ProfileParts:
 
 
 def conditions(parts: ProfileParts) -> list[Section]:
-    """The state of the device and what looking costs; none without a profile."""
+    """The device's state and the cost of instruments; none without a profile."""
     if not parts.state:
         return []
     finding = " ".join(fold.finding for fold in parts.state)
@@ -116,7 +116,7 @@ def conditions(parts: ProfileParts) -> list[Section]:
 
 
 def _kernels(profiles: Sequence[Profile], table: DataTable) -> Section:
-    """The operations that take most of each pass with their kernels; all of them folded."""
+    """The operations with the largest shares of each pass and their kernels; all of them folded."""
     passes = [(row["phase"], row["kind"]) for row in table.rows]
     longest = sorted(table.rows, key=lambda row: (passes.index((row["phase"], row["kind"])), -(row["share"] or 0.0)))
     kept = [
@@ -131,7 +131,7 @@ def _kernels(profiles: Sequence[Profile], table: DataTable) -> Section:
 
 
 def _steps(profiles: Sequence[Profile]) -> Fold:
-    """One pass as a flame view: the whole pass by operation, and what ran in the order of time."""
+    """One pass as a flame view: by operation, and in the order of time."""
     figures = tuple(
         Figure(flame(profile, phase, f"flame-{place}-{phase.phase}"), "", None, f"flame-{place}-{phase.phase}")
         for place, profile in enumerate(profiles)
@@ -183,7 +183,7 @@ def _closings(profiles: Sequence[Profile]) -> tuple[str, ...]:
 
 
 def of_phases(find: Callable[[PhaseProfile], str]) -> Callable[[Profile], str]:
-    """A sentence about a phase as one about a profile: those of all its phases."""
+    """Sentences about phases joined to one about the profile."""
     return lambda profile: " ".join(map(find, profile.phases))
 
 

@@ -1,4 +1,4 @@
-"""The passes and operations of several profiles in one order, and the columns that tell which pass a row is of."""
+"""The passes and operations of several profiles in one order, and the columns that identify a row's pass."""
 
 from collections.abc import Iterator, Sequence
 
@@ -26,6 +26,6 @@ def each_op(profiles: Sequence[Profile]) -> Iterator[tuple[Profile, PhaseProfile
 
 
 def pass_columns(profiles: Sequence[Profile]) -> tuple[DataColumn, ...]:
-    """The columns that say which pass a row is of."""
+    """The columns that identify the pass of a row."""
     phase = text("phase", "phase")
     return (phase, text("kind", "model")) if len(profiles) > 1 else (phase,)

@@ -1,4 +1,4 @@
-"""The numbers behind a profile's plots, for one or more profiles side by side: raw in CSV, formatted on the page."""
+"""The data of a profile's plots, for one or more profiles side by side: raw in CSV, formatted on the page."""
 
 from collections.abc import Sequence
 
@@ -19,12 +19,12 @@ from llamalab.report.data_table import (
 from llamalab.report.profile_memory_tables import timeline_table
 from llamalab.report.profile_rows import each_op, each_phase, pass_columns, phase_named
 
-FIRST_BLOCKS = 8  # whose times stand on the page
+FIRST_BLOCKS = 8  # blocks whose times are shown on the page
 _STATE = ("clock_hz", "memory_clock_hz", "power_w", "temperature_c", "load_average")
 
 
 def csv_tables(profiles: Sequence[Profile]) -> dict[str, DataTable]:
-    """Those that become CSV files, by name."""
+    """The tables written as CSV files, by name."""
     made = (
         layer_table(profiles),
         timeline_table(profiles),
@@ -67,7 +67,7 @@ def layer_table(profiles: Sequence[Profile]) -> DataTable:
 
 
 def kernels(profiles: Sequence[Profile]) -> DataTable:
-    """Which kernels each operation ran, and how much of its time they took."""
+    """The kernels of each operation, and their share of its time."""
     rows = [
         {
             "phase": phase.phase,
@@ -96,7 +96,7 @@ def kernels(profiles: Sequence[Profile]) -> DataTable:
 
 
 def telemetry_table(profiles: Sequence[Profile]) -> DataTable:
-    """The device's state around each phase, and what the process held after it."""
+    """The device's state around each phase, and the memory of the process after it."""
     rows = []
     for profile, phase in each_phase(profiles):
         for moment, state in phase.states:
@@ -131,7 +131,7 @@ def telemetry_table(profiles: Sequence[Profile]) -> DataTable:
 
 
 def observers(profiles: Sequence[Profile]) -> DataTable:
-    """What each instrument costs."""
+    """The cost of each instrument."""
     rows = [
         {"phase": phase.phase, "kind": profile.kind, "name": one.name, "ratio": one.ratio, "about": one.about}
         for profile, phase in each_phase(profiles)

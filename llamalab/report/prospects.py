@@ -1,22 +1,22 @@
-"""What stands beside this run: other devices, what would shorten it, and recorded runs, as tables and words."""
+"""Predictions and records beside this run: other devices, changes that shorten it, and recorded runs."""
 
 from collections.abc import Sequence
 
 from llamalab.analytic.forecast import Times
 from llamalab.comparison.comparison import Comparison
-from llamalab.comparison.what_if import Change, Elsewhere, as_measured, run_s, told_run
+from llamalab.comparison.what_if import Change, Elsewhere, as_measured, predicted_workload, run_s
 from llamalab.comparison.wording import title
-from llamalab.formatting import format_seconds
+from llamalab.formatting import format_rate, format_seconds
 from llamalab.hardware import HardwareSpec
 from llamalab.records.record import Record
-from llamalab.report.data_table import DataTable, error, number, seconds, share, speed, text
+from llamalab.report.data_table import DataTable, number, pass_shape, prediction, seconds, share, speed, text
 
 RECORDED = "recorded"
 
 
 def here(comparison: Comparison) -> Elsewhere | None:
-    """The same run on the record's machine, predicted; None where it cannot be."""
-    work = told_run(comparison)
+    """The same run on the record's machine, predicted; None where a prediction is impossible."""
+    work = predicted_workload(comparison)
     prefill_s = run_s(comparison.basis, comparison.arch, work._replace(generate=1), as_measured(comparison))
     total_s = run_s(comparison.basis, comparison.arch, work, as_measured(comparison))
     if total_s is None or prefill_s is None:
@@ -70,15 +70,15 @@ def devices_table(comparison: Comparison, rows: Sequence[Elsewhere]) -> DataTabl
         seconds("total_s", "run"),
         seconds("low_s", "from", main=False),
         seconds("high_s", "to", main=False),
-        number("tokens_per_s", "tokens/s", "{:,.1f}".format),
+        number("tokens_per_s", "tokens/s", format_rate),
         text("basis", "basis, or why not"),
     )
     return DataTable("devices", "The same run on other devices, predicted", columns, made)
 
 
 def devices_finding(comparison: Comparison, rows: Sequence[Elsewhere]) -> str:
-    """Which device is fastest, and what this machine is predicted to take."""
-    work = told_run(comparison)
+    """The fastest device, and the predicted time on this machine."""
+    work = predicted_workload(comparison)
     what = f"{work.prompt:,} + {work.generate:,} tokens, one sequence"
     known = [row for row in rows if row.times]
     if not known or known[0].times is None:
@@ -93,7 +93,7 @@ def devices_finding(comparison: Comparison, rows: Sequence[Elsewhere]) -> str:
 
 
 def actions_table(found: Sequence[Change], basis: str) -> DataTable:
-    """What to try, the largest saving first."""
+    """Changes to try, the largest saving first."""
     rows = [
         {
             "what": one.what,
@@ -118,7 +118,7 @@ def actions_table(found: Sequence[Change], basis: str) -> DataTable:
 
 def next_finding(comparison: Comparison, found: Sequence[Change]) -> str:
     """The first of them in words."""
-    work = told_run(comparison)
+    work = predicted_workload(comparison)
     run = f"a run of {work.prompt:,} + {work.generate:,} tokens"
     if not found:
         return f"Nothing that is known here is predicted to shorten {run}."
@@ -156,12 +156,8 @@ def recorded(records: Sequence[Record]) -> DataTable:
         text("when", main=False),
         text("model"),
         text("phase"),
-        number("batch", "batch", main=False),
-        number("new_tokens", "new tokens", main=False),
-        number("context_tokens", "context", main=False),
-        seconds("predicted_s", "predicted"),
-        seconds("measured_s", "measured"),
-        error(),
+        *pass_shape(),
+        *prediction(),
         speed("tokens_per_s", "measured tok/s"),
         text("basis", main=False),
     )
@@ -169,6 +165,6 @@ def recorded(records: Sequence[Record]) -> DataTable:
 
 
 def recorded_finding(records: Sequence[Record]) -> str:
-    """Where the recorded runs come from."""
+    """The origin of the recorded runs."""
     names = list(dict.fromkeys(record.environment.device_name for record in records))
     return f"Not measured here: recorded on {', '.join(names)} and kept with the source, for readers without one."

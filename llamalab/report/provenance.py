@@ -1,4 +1,4 @@
-"""What the numbers rest on: versions, settings, the command, and the formulas with numbers put in."""
+"""The basis of the numbers: versions, settings, the command, and the formulas with numbers substituted."""
 
 from llamalab.analytic.roofline import moved_bytes
 from llamalab.comparison.basis import rates_of
@@ -21,14 +21,14 @@ _PLAIN = {
 
 
 def facts(comparison: Comparison) -> list[tuple[str, str]]:
-    """Names and values of the environment, how long it took and what was run."""
+    """Names and values of the environment, the duration of the run and its workload."""
     took = [("Took", f"{comparison.record.elapsed_s:.0f} s")]
     runs = [(f"{phase.run.phase.capitalize()} ran", ran(phase)) for phase in comparison.phases]
     return [*surroundings(comparison.record.environment), *took, *runs]
 
 
 def surroundings(env: Environment) -> list[tuple[str, str]]:
-    """Names and values of the environment; unknown ones are left out or carry their reason."""
+    """Names and values of the environment; unknown ones are left out or have their reason."""
     revision = (
         f"{env.git_revision}{', with uncommitted changes' if env.git_dirty else ''}" if env.git_revision else None
     )
@@ -48,7 +48,7 @@ def surroundings(env: Environment) -> list[tuple[str, str]]:
 
 
 def ran(phase: Phase) -> str:
-    """What was run for a phase, and how often."""
+    """The measured work of a phase, and its repetitions."""
     run = phase.run
     rounds = max((len(part.samples_s) for part in run.parts), default=0)
     tokens = "1 new token" if run.new_tokens == 1 else f"{run.new_tokens:,} new tokens"
@@ -63,7 +63,7 @@ def ran(phase: Phase) -> str:
 
 
 def telemetry(state: Telemetry | None) -> str | None:
-    """Clocks, power, heat and load; with the reason where one is missing."""
+    """Clocks, power, temperature and load; with the reason where one is missing."""
     if state is None:
         return None
     shown = [
@@ -84,7 +84,7 @@ def telemetry(state: Telemetry | None) -> str | None:
 
 
 def formulas(comparison: Comparison) -> list[tuple[str, str]]:
-    """Each formula with this run's numbers put in."""
+    """Each formula with this run's numbers substituted."""
     arch, dtype, seq = comparison.arch, comparison.record.dtype, comparison.arch.max_positions
     embeddings = 1 if arch.tied_embeddings else 2
     pairs = [

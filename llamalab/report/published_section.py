@@ -1,4 +1,4 @@
-"""The section of a page on GPUs that are not here: the op table beside kernels that others measured on them."""
+"""The section on GPUs that this machine lacks: the op table beside kernels that others measured on them."""
 
 from statistics import median
 from typing import Any
@@ -6,7 +6,7 @@ from typing import Any
 from llamalab.analytic.kernel_times import devices_with_kernel_times
 from llamalab.comparison.comparison import Comparison
 from llamalab.comparison.published_kernels import published_rows
-from llamalab.comparison.what_if import forecast_on, told_run
+from llamalab.comparison.what_if import forecast_on, predicted_workload
 from llamalab.hardware import HARDWARE
 from llamalab.report.data_table import DataTable, error, seconds, text
 from llamalab.report.layout import Fold, Section
@@ -55,7 +55,7 @@ def published_sections(made: dict[str, DataTable]) -> list[Section]:
 
 
 def _rows(comparison: Comparison, device: str) -> list[dict[str, Any]]:
-    work, spec = told_run(comparison), HARDWARE[device]
+    work, spec = predicted_workload(comparison), HARDWARE[device]
     found = forecast_on(comparison.arch, work, spec, comparison.stack)
     if found is None:
         return []

@@ -1,4 +1,4 @@
-"""The section of a page on several ranks: predicted against measured, rank by rank, and what would change it."""
+"""The section on several ranks: predicted against measured, rank by rank, and the effect of other splits."""
 
 from typing import Any
 

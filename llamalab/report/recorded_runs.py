@@ -1,4 +1,4 @@
-"""Runs on other devices that are kept with the source, for readers who have no such device."""
+"""Recorded runs on other devices that are part of the source, for readers without such devices."""
 
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -17,10 +17,9 @@ OnBroken = Callable[[str], None] | None
 
 
 def recorded_runs(folder: Path, *, accelerators: bool = False, on_broken: OnBroken = None) -> list[Record]:
-    """The records under a folder, in the order of their paths, those of accelerators alone where it is so wished.
+    """The records under a folder in the order of their paths, optionally those of accelerators alone.
 
-    Empty where the folder is not there. Raises FormatError for a broken record, or tells
-    `on_broken` of it and passes it over.
+    Empty where the folder is absent. Raises FormatError for a broken record, or calls `on_broken` with it and skips it.
     """
     records = [record for machine in sorted(folder.glob("*/")) for record in records_of(machine, on_broken=on_broken)]
     return [record for record in records if not (accelerators and record.environment.device == "cpu")]
@@ -33,7 +32,7 @@ def records_of(machine: Path, *, on_broken: OnBroken = None) -> list[Record]:
 
 
 def each_read(paths: Iterable[Path], read: Callable[[Path], T], on_broken: OnBroken) -> list[T]:
-    """What `read` makes of each file; one that it refuses is told to `on_broken`, or raises where that is None."""
+    """`read` applied to each file; a refused file is passed to `on_broken`, or raises where that is None."""
     found = []
     for path in paths:
         try:

@@ -1,4 +1,4 @@
-"""The measured roofs of a machine beside its data sheet."""
+"""The measured roofs of a machine with its data sheet."""
 
 from typing import Any
 
@@ -17,7 +17,7 @@ from llamalab.report.data_table import (
 
 
 def roofs(comparison: Comparison) -> DataTable:
-    """The measured ceilings and their self-check, beside the data sheet where the device has one."""
+    """The measured ceilings and their self-check, with the data sheet's rates where the device has one."""
     environment = comparison.record.environment
     spec = of_device(environment.device_name, environment.memory_bytes)
     rows = [_roof(roof, data_sheet_rate(spec, roof)) for roof in comparison.record.roofs]

@@ -1,6 +1,6 @@
-"""What the script of a page computes with: the model, and the constants of this machine and of known devices.
+"""The inputs of a page's script: the model, and the constants of this machine and of known devices.
 
-`templates/model.js` has the formulas of llamalab.analytic again; a test holds them to each other.
+`templates/model.js` repeats formulas of llamalab.analytic; a test compares the two.
 """
 
 from collections.abc import Mapping, Sequence
@@ -9,19 +9,20 @@ from typing import Any
 from llamalab.analytic.constants import choose
 from llamalab.analytic.kept_weights import constants_of_group
 from llamalab.analytic.roofline import Rates
+from llamalab.arch import ON_DISK, LlamaArch
 from llamalab.arch.fields import valid_kv_heads
 from llamalab.comparison.basis import launch_roof, roof_fault, weights_held
 from llamalab.comparison.comparison import Comparison
-from llamalab.comparison.what_if import Elsewhere, as_measured, told_run
+from llamalab.comparison.what_if import Elsewhere, as_measured, predicted_workload
 from llamalab.errors import InputError, UnavailableError
 from llamalab.hardware import HardwareSpec
 from llamalab.records.record import Record
 from llamalab.units import DTYPES, PLAIN_DTYPES
 
 _ROOFS = ("gemm", "attention", "stream", "copy", "cache")
-WEIGHTS = ("fp8", "int8", "int4")  # beside the record's own dtype
+WEIGHTS = ("fp8", "int8", "int4")  # besides the record's own dtype
 HERE = "this machine"
-SHAPE = (  # what the script reads of an architecture that the built-in model runs
+SHAPE = (  # fields of a runnable architecture that the script reads
     "dim",
     "n_layers",
     "n_heads",
@@ -40,9 +41,17 @@ SHAPE = (  # what the script reads of an architecture that the built-in model ru
 )
 
 
+_WITHOUT_COST = ("rope_scaling", "rotary_fraction", *ON_DISK)  # the script reads the fraction as rotary_dim
+
+
+def script_knows(arch: LlamaArch) -> bool:
+    """Whether the script has formulas for all fields of an architecture that change its costs."""
+    return set(arch.beyond_llama_2) <= {*SHAPE, *_WITHOUT_COST}
+
+
 def page_settings(comparison: Comparison, rows: Sequence[Elsewhere]) -> dict[str, Any]:
-    """Everything that the script needs, as plain data: amounts in bytes, seconds and FLOPs."""
-    arch, work, dtype = comparison.arch, told_run(comparison), comparison.record.dtype
+    """All inputs of the script as plain data: amounts in bytes, seconds and FLOPs."""
+    arch, work, dtype = comparison.arch, predicted_workload(comparison), comparison.record.dtype
     weight, kv = comparison.record.weight_dtype or dtype, comparison.record.kv_dtype or dtype
     devices = [_device(row.spec, dtype) for row in rows if row.times]
     return {
@@ -71,7 +80,7 @@ def page_settings(comparison: Comparison, rows: Sequence[Elsewhere]) -> dict[str
 
 
 def _here(comparison: Comparison) -> dict[str, Any]:
-    """This machine: its constants where it was calibrated, its roofs, and how wide the interval of a run is."""
+    """This machine: its calibrated constants or its roofs, and the width of a run's interval."""
     record, constants = comparison.record, comparison.basis.constants
     found: dict[str, Any] = {}
     for kind in _ROOFS:
@@ -95,7 +104,7 @@ def _here(comparison: Comparison) -> dict[str, Any]:
 
 
 def _kept(record: Record) -> dict[str, Any] | None:
-    """How quantised weights are kept here, and the rows that their kernel multiplies; None where there are none."""
+    """The storage of quantised weights, and the rows up to which their kernel multiplies; None where there are none."""
     kept = record.kept
     if kept is None:
         return None

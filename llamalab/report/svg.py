@@ -1,8 +1,8 @@
-"""From a matplotlib figure to a small, themed, accessible inline SVG.
+"""A matplotlib figure as a small, themed, accessible inline SVG.
 
-Sentinel colours become CSS variables; ids get a prefix per figure or go; matplotlib's global style,
-metadata and fonts go; numbers are rounded to one or two decimals; named artists get a native tooltip. The
-result depends on the figure alone: two renderings are equal byte for byte.
+Sentinel colours become CSS variables; ids get a prefix per figure or are removed, as are matplotlib's global style,
+metadata and fonts; numbers are rounded to one or two decimals; named artists get a native tooltip. The result depends
+on the figure alone: two renderings are equal byte for byte.
 """
 
 import io
@@ -70,13 +70,13 @@ def share_styles(svgs: Sequence[str]) -> tuple[str, list[str]]:
         classes = " ".join(names.setdefault(rule, f"p{len(names)}") for rule in rules)
         return _CLIPPED.sub("", _STYLED.sub(f' class="{classes}"', tag[0]))
 
-    # Text has no raw `<`, so that what looks like a style in a name stays what it is.
+    # Text has no raw `<`, so that a name that resembles a style is not changed.
     shared = [_TAG.sub(named, one) for one in svgs]
     return "\n".join(f".{name}{{{rule}}}" for rule, name in names.items()), shared
 
 
 def _clean(root: Element) -> None:
-    """Drop namespaces, metadata, styles and what is invisible."""
+    """Remove namespaces, metadata, styles and invisible elements."""
     for element in root.iter():
         element.tag = element.tag.rpartition("}")[2]
         for key in list(element.attrib):
@@ -92,7 +92,7 @@ def _clean(root: Element) -> None:
 
 
 def _referenced(root: Element) -> list[str]:
-    """The ids that something refers to, in the order in which it does."""
+    """Ids that are referenced, in the order of the first reference."""
     found: dict[str, None] = {}
     for element in root.iter():
         found.update((value[1:], None) for key, value in element.attrib.items() if key == "href")
@@ -145,7 +145,7 @@ def _rounded(match: re.Match[str]) -> str:
 
 
 def _style(style: str) -> str:
-    """Compact; of a font only size and weight stay, the page gives the family."""
+    """Compact; of a font only size and weight remain, since the page sets the family."""
     kept = []
     for declaration in filter(None, (one.strip() for one in style.split(";"))):
         key, _, value = (part.strip() for part in declaration.partition(":"))
@@ -159,7 +159,7 @@ def _style(style: str) -> str:
 
 
 def _drop_unpainted(parent: Element) -> None:
-    """Backgrounds of transparent figures and axes paint nothing."""
+    """Remove backgrounds of transparent figures and axes, which paint nothing."""
     for child in list(parent):
         _drop_unpainted(child)
         style = child.get("style", "")
@@ -168,7 +168,7 @@ def _drop_unpainted(parent: Element) -> None:
 
 
 def _share_marks(root: Element) -> None:
-    """Keep one definition of each mark: matplotlib writes one for every use."""
+    """Keep one definition of each mark, since matplotlib writes one for every use."""
     first: dict[tuple[str | None, ...], str] = {}
     same: dict[str, str] = {}
     for parent in root.iter("defs"):
@@ -184,7 +184,7 @@ def _share_marks(root: Element) -> None:
 
 
 def _flatten(parent: Element) -> None:
-    """Put the children of groups that say nothing in their place, and drop empty groups."""
+    """Replace groups without attributes by their children, and drop empty groups."""
     for child in list(parent):
         _flatten(child)
         if (child.tag == "g" and (not child.attrib or not len(child))) or (child.tag == "defs" and not len(child)):

@@ -10,6 +10,8 @@ from llamalab.report.data_table import (
     byte_count,
     error,
     number,
+    pass_shape,
+    prediction,
     rate,
     seconds,
     share,
@@ -22,7 +24,7 @@ WORST = 8
 
 
 def tables(comparison: Comparison) -> dict[str, DataTable]:
-    """The tables of what was measured, by name."""
+    """The tables of measurements, by name."""
     made = (
         passes_table(comparison),
         ops(comparison),
@@ -55,12 +57,8 @@ def passes_table(comparison: Comparison) -> DataTable:
     ]
     columns = (
         text("phase"),
-        number("batch", "batch", main=False),
-        number("new_tokens", "new tokens", main=False),
-        number("context_tokens", "context", main=False),
-        seconds("predicted_s", "predicted"),
-        seconds("measured_s", "measured"),
-        error(),
+        *pass_shape(),
+        *prediction(),
         speed("predicted_tokens_per_s", "predicted tok/s"),
         speed("measured_tokens_per_s", "measured tok/s"),
         text("limit", "bound by"),
@@ -170,7 +168,7 @@ def attention_table(comparison: Comparison) -> DataTable:
 
 
 def worst(comparison: Comparison) -> DataTable:
-    """The operations whose prediction is furthest off, of those calibrated, with what they weigh in their phase."""
+    """The calibrated operations with the largest errors, with their shares of their phase."""
     known = [
         (row, phase) for phase in comparison.phases for row in phase.rows if row.error is not None and not row.outside
     ]

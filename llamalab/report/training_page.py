@@ -1,4 +1,4 @@
-"""The page of a training run: its curve, what was predicted of a step beside what it took, and every step."""
+"""The page of a training run: its curve, prediction and measurement of a step, and every step."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -22,7 +22,7 @@ _CLOSING = (
 
 
 def is_training_run(text_: str) -> bool:
-    """Whether a text is meant to be the JSON of llamalab train, sound or not.
+    """Whether a text is JSON of llamalab train, sound or not.
 
     >>> is_training_run('{"steps": [], "held_out_loss": 1.0, "plan": {}}'), is_training_run('{"rows": []}')
     (True, False)
@@ -35,7 +35,7 @@ def is_training_run(text_: str) -> bool:
 
 
 def training_run(text_: str, *, source: str = "the run") -> dict[str, Any]:
-    """What `llamalab train` wrote. Raises FormatError where a figure is absent or none."""
+    """The output of `llamalab train`. Raises FormatError where a figure is missing or invalid."""
     data: dict[str, Any] = parse_json(text_, source)
     wrong = [key for key in ("model", "device", "dtype") if not isinstance(data.get(key), str)]
     wrong += [key for key in ("held_out_loss", "step_s", "tokens_per_s", "flops") if not _is_number(data.get(key))]

@@ -1,7 +1,7 @@
-"""How the wall times of the benchmarks moved, from the files that `make bench` leaves in .benchmarks.
+"""Changes in the wall times of the benchmarks, from the files that `make bench` stores in .benchmarks.
 
-Wall times depend on the machine and on its neighbours: they are shown, and nothing is ever decided by them. Only runs
-on the machine of the last one stand beside each other.
+Wall times depend on the machine and its other load: they are shown, and no test rests on them. Only runs on the machine
+of the last one are compared.
 """
 
 from collections.abc import Sequence
@@ -14,13 +14,13 @@ from llamalab.report.charts.trend import trend
 from llamalab.report.data_table import DataTable, number, seconds, text
 from llamalab.report.layout import Section, figure
 
-PATTERN = "*/[0-9][0-9][0-9][0-9]_*.json"  # as pytest-benchmark names what it saves
+PATTERN = "*/[0-9][0-9][0-9][0-9]_*.json"  # the file names of pytest-benchmark
 SHOWN_RUNS = 30
 NOTEWORTHY = 0.1
 
 
 class StoredRun(NamedTuple):
-    """One run of all benchmarks: which revision, when and where, and the median of each in seconds."""
+    """One run of all benchmarks: revision, time, machine, and the median of each in seconds."""
 
     number: str
     commit: str
@@ -30,13 +30,13 @@ class StoredRun(NamedTuple):
 
 
 def stored_runs(folder: Path) -> list[StoredRun]:
-    """The runs under a folder, oldest first; none where it is absent. A file that is no run is passed over."""
+    """The runs under a folder, oldest first; none where it is absent. Other files are skipped."""
     found = [_read(path) for path in folder.glob(PATTERN) if path.is_file()]
     return sorted((run for run in found if run), key=lambda run: (run.made_on, run.number))
 
 
 def of_last_machine(runs: Sequence[StoredRun]) -> list[StoredRun]:
-    """The runs that may stand beside the last one, the last few of them."""
+    """The last few runs on the machine of the last one."""
     return [run for run in runs if run.machine == runs[-1].machine][-SHOWN_RUNS:]
 
 
@@ -90,7 +90,7 @@ def trend_table(runs: Sequence[StoredRun]) -> DataTable:
 
 
 def trend_finding(runs: Sequence[StoredRun]) -> str:
-    """How many moved since the first run, the farthest by name."""
+    """The number of benchmarks that changed since the first run, with the largest change."""
     first, last = runs[0], runs[-1]
     where = f"on {last.machine}"
     if len(runs) == 1:
@@ -104,14 +104,14 @@ def trend_finding(runs: Sequence[StoredRun]) -> str:
 
 
 def _read(path: Path) -> StoredRun | None:
-    """A run that was cut short while it was written, or is another's file, is no run."""
+    """A stored run; None for a truncated file or another tool's."""
     try:
         data = read_object(path, "stored run", most=MOST_BYTES)
         commit, machine = data["commit_info"], data["machine_info"]
         name = f"{machine['cpu'].get('brand_raw', machine['machine'])}, torch {machine.get('torch', 'unknown')}"
         medians_s = {benchmark_name(one["fullname"]): float(one["stats"]["median"]) for one in data["benchmarks"]}
         if not all(0 < median < float("inf") for median in medians_s.values()):
-            return None  # a chart and a ratio need times
+            return None  # charts and ratios need positive times
         return StoredRun(
             number=path.name[:4],
             commit=str(commit.get("id", "unknown"))[:7] + ("+" if commit.get("dirty") else ""),
@@ -124,7 +124,7 @@ def _read(path: Path) -> StoredRun | None:
 
 
 def benchmark_name(fullname: str) -> str:
-    """A benchmark's name without folders and what all of them share.
+    """A benchmark's name without folders and common parts.
 
     >>> benchmark_name("tests/benchmarks/test_model.py::test_decode_step[1]")
     'model: decode_step[1]'

@@ -1,16 +1,16 @@
-"""Large pages of memory for weights: torch's own switch, which it reads at its first tensor.
+"""Large pages for weights: torch's own switch, which it reads at its first tensor.
 
-A row multiplied by weights of gigabytes visits a new page of 4 KiB for every 2,048 of them, and a processor that runs
-out of translations waits for the next one. In pages of 2 MiB that all but goes away.
+A product of one row with gigabytes of weights touches a new page of 4 KiB every 2,048 weights of 2 bytes, and TLB
+misses stall the processor. With pages of 2 MiB there are almost none.
 """
 
 import os
 
-SWITCH = "THP_MEM_ALLOC_ENABLE"  # c10/core/impl/alloc_cpu.cpp; it does nothing where the system has no such pages
+SWITCH = "THP_MEM_ALLOC_ENABLE"  # c10/core/impl/alloc_cpu.cpp; without effect where the system has no such pages
 
 
 def ask_for_large_pages() -> None:
-    """Have torch ask for large pages in this process and its children; what a user has set stays.
+    """Have torch request large pages in this process and its children; a user's setting takes precedence.
 
     It must be called before torch makes its first tensor.
     """

@@ -1,4 +1,4 @@
-"""A table by name whose rows are made when they are first asked for: a calculator needs one or two of hundreds."""
+"""A table by name whose rows are made on demand: a calculator needs one or two of hundreds."""
 
 from collections.abc import Callable, Iterator, Mapping
 
@@ -8,36 +8,40 @@ T = TypeVar("T")
 
 
 class MadeRows(Mapping[str, T]):
-    """Rows by name in the order of the table; each is made once, and the table is read when first looked at.
+    """Rows by name in the order of the tables; each is made once, and a table is read when the ones before lack a name.
 
-    >>> squares = MadeRows(lambda: {"two": 2, "three": 3}, lambda number: number**2)
+    >>> squares = MadeRows(lambda number: number**2, lambda: {"two": 2}, lambda: {"three": 3})
     >>> squares["three"], list(squares), "four" in squares, len(squares)
     (9, ['two', 'three'], False, 2)
     """
 
-    def __init__(self, read: Callable[[], Mapping[str, Any]], make: Callable[[Any], T]) -> None:
-        self._read, self._make = read, make
-        self._known: Mapping[str, Any] | None = None
+    def __init__(self, make: Callable[[Any], T], *tables: Callable[[], Mapping[str, Any]]) -> None:
+        self._make, self._unread = make, list(tables)
+        self._known: dict[str, Any] = {}
         self._made: dict[str, T] = {}
 
-    def _cells(self) -> Mapping[str, Any]:
-        if self._known is None:
-            self._known = self._read()
+    def _all(self) -> dict[str, Any]:
+        while self._unread:
+            self._known.update(self._unread.pop(0)())
         return self._known
 
     def __getitem__(self, name: str) -> T:
         if name not in self._made:
-            self._made[name] = self._make(self._cells()[name])
+            if name not in self:
+                raise KeyError(name)
+            self._made[name] = self._make(self._known[name])
         return self._made[name]
 
     def __contains__(self, name: object) -> bool:
-        return name in self._cells()
+        while name not in self._known and self._unread:
+            self._known.update(self._unread.pop(0)())
+        return name in self._known
 
     def __iter__(self) -> Iterator[str]:
-        return iter(self._cells())
+        return iter(self._all())
 
     def __len__(self) -> int:
-        return len(self._cells())
+        return len(self._all())
 
     def __or__(self, others: Mapping[str, T]) -> dict[str, T]:
         return {**self, **others}

@@ -1,4 +1,4 @@
-"""matplotlib, imported whatever backend the environment names: figures here are drawn and saved without one."""
+"""matplotlib, imported with any backend in the environment: figures here are drawn and saved without one."""
 
 import os
 from contextlib import suppress
@@ -7,7 +7,7 @@ from llamalab.startup.hints import Any
 
 
 def import_matplotlib() -> Any:
-    """The module. A backend in MPLBACKEND that it knows is kept for whoever else plots in this process."""
+    """The module. A valid backend in MPLBACKEND stays set for other plots of this process."""
     wished = os.environ.pop("MPLBACKEND", None)
     try:
         import matplotlib

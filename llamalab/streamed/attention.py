@@ -1,6 +1,6 @@
 """Attention of one query of each sequence by attention.cpp, in fp32 from keys and values of any type.
 
-B batch, S keys in view, H query heads, K KV heads, E head dim (whole times 16).
+B batch, S visible keys, H query heads, K KV heads, E head dim (a multiple of 16).
 """
 
 import ctypes
@@ -11,16 +11,16 @@ from torch import Tensor
 from llamalab.streamed.library import library
 from llamalab.streamed.products import TYPES, can_stream
 
-_STEP = 16  # features that the loops read at once
+_STEP = 16  # elements in one step of the loops
 
 
 def can_attend(dtype: torch.dtype, head_dim: int) -> bool:
-    """Whether keys of this type and size are attended to here."""
+    """Whether the loops support keys of this type and size."""
     return head_dim % _STEP == 0 and can_stream(dtype, 2 * head_dim)
 
 
 def attend_one(q_BH1E: Tensor, k_BKSE: Tensor, v_BKSE: Tensor) -> Tensor:
-    """z_BH1E; all keys are seen."""
+    """z_BH1E over all keys."""
     made: Tensor = torch.ops.llamalab_streamed.attend(q_BH1E, k_BKSE, v_BKSE)
     return made
 
@@ -33,10 +33,12 @@ def _attend(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
     wide, made = q.float().contiguous(), torch.empty(q.shape)
     strides = [(ctypes.c_long * 3)(*x.stride()[:3]) for x in (k, v)]
     loops[f"attend_{TYPES[k.dtype]}"](
-        *(ctypes.c_void_p(tensor.data_ptr()) for tensor in (wide, k, v, made)), *strides,
+        *(ctypes.c_void_p(tensor.data_ptr()) for tensor in (wide, k, v, made)),
+        *strides,
         *(ctypes.c_long(size) for size in (batch, k.shape[1], heads // k.shape[1], k.shape[2], dim)),
-        ctypes.c_float(dim**-0.5), ctypes.c_int(torch.get_num_threads()),
-    )  # fmt: skip
+        ctypes.c_float(dim**-0.5),
+        ctypes.c_int(torch.get_num_threads()),
+    )
     return made.to(q.dtype)
 
 

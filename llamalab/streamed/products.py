@@ -1,6 +1,6 @@
 """x W^T of a few rows by rows.cpp: with plain weights, and with codes of 8 and 4 bits in groups.
 
-O out features, I in features (whole times 32), G groups of a row.
+O out features, I in features (a multiple of 32), G groups of a row.
 """
 
 import ctypes
@@ -12,12 +12,12 @@ from torch import Tensor
 from llamalab.streamed.library import library
 
 TYPES = {torch.float32: "fp32", torch.bfloat16: "bf16", torch.float16: "fp16"}
-UNIT = 32  # weights that the loops read at once
+UNIT = 32  # weights in one step of the loops
 _TRIED_OI, _TRIED_ROWS = (23, 96), (1, 3)
 
 
 def can_stream(dtype: torch.dtype, inner: int) -> bool:
-    """Whether rows of so many weights are multiplied here; the loops were tried on a small product."""
+    """Whether rows of so many weights are supported; the loops are tested on a small product first."""
     return dtype in TYPES and inner % UNIT == 0 and _streams(dtype)
 
 
@@ -28,13 +28,13 @@ def multiply_plain(x: Tensor, weight_OI: Tensor) -> Tensor:
 
 
 def multiply_codes(x: Tensor, codes: Tensor, scales_OG: Tensor, group: int) -> Tensor:
-    """The product with codes_OI of 8 bits, or with those of 4 bits that `in_bytes` laid two in a byte."""
+    """The product with codes_OI of 8 bits, or of 4 bits packed by `in_bytes`."""
     made: Tensor = torch.ops.llamalab_streamed.codes(x, codes, scales_OG, group)
     return made
 
 
 def in_bytes(codes_OI: Tensor) -> Tensor:
-    """Codes of -8 to 7 in bytes, plus 8: of 32 neighbours the first half in the low bits, the other in the high ones.
+    """Codes of -8 to 7, plus 8, two in a byte: of 32 neighbours the first half in the low bits, the other in the high.
 
     >>> in_bytes(torch.arange(32, dtype=torch.int8)[None] % 8 - 8)[0, :3].tolist()
     [0, 17, 34]
@@ -44,7 +44,7 @@ def in_bytes(codes_OI: Tensor) -> Tensor:
 
 
 def from_bytes(packed: Tensor) -> Tensor:
-    """The codes_OI that `in_bytes` laid."""
+    """The inverse of `in_bytes`."""
     halves = packed.view(len(packed), -1, 1, UNIT // 2)
     return torch.cat((halves & 15, halves >> 4), 2).flatten(1).to(torch.int8).sub_(8)
 
@@ -74,7 +74,7 @@ def _shaped(x: Tensor, weight: Tensor, *_: object) -> Tensor:
     return x.new_empty(*x.shape[:-1], len(weight))
 
 
-# Operations of torch, so that compilers take them as they are and a profiler names them.
+# Operations of torch, so that compilers accept them and a profiler names them.
 _OPERATIONS = torch.library.Library("llamalab_streamed", "DEF")  # type: ignore[no-untyped-call]
 for _name, _run, _words in (
     ("plain", _plain, "(Tensor x, Tensor weight) -> Tensor"),
@@ -87,7 +87,7 @@ for _name, _run, _words in (
 
 @cache
 def _streams(dtype: torch.dtype) -> bool:
-    """Whether the loops are here and right with plain weights of this type."""
+    """Whether the loops are available and give right results with plain weights of this type."""
     if library() is None:
         return False
     out, inner = _TRIED_OI

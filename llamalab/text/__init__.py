@@ -1,7 +1,7 @@
 """Text in and out: tokenizers, sampling, generation from the KV cache, and chat.
 
 Read in this order: tokenizer, settings, sentencepiece_model, pieces, stream; sampling, generate, speculative, batch,
-chat. What is named here starts without torch; the last five need it.
+chat. Names of this package load without torch; the last five modules need it.
 
 Belongs here: tokenizers (one file a kind), sampling, generation, dialogues. Does not belong here: weights and their
 files (checkpoints), the forward pass (model), terminals (cli).

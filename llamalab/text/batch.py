@@ -1,4 +1,4 @@
-"""Several prompts that become texts side by side."""
+"""Generation for several prompts in one batch."""
 
 from collections.abc import Iterator, Sequence
 
@@ -32,6 +32,6 @@ def stream_texts(
 
 
 def _ended(streams: dict[int, TextStream], generations: Sequence[Generation]) -> Iterator[tuple[int, str]]:
-    """What rows that are over have held back; they leave `streams`."""
+    """The text withheld by finished rows, which leave `streams`."""
     for row in [row for row in streams if generations[row].finish_reason is not None]:
         yield row, streams.pop(row).end()

@@ -1,9 +1,8 @@
-"""A conversation that goes on without starting over: its ids only grow, and the cache keeps theirs.
+"""A conversation without repeated prefill: its ids only grow, and the cache keeps theirs.
 
-The ids of a conversation are those that were fed and made, never text that was encoded again: another
-split of the same answer would be another text to the model. A new question so feeds the last id of
-the answer, what ends it, and the question; all before them is in the cache. A template that changes what came before,
-as some do, costs what it changed: the cache keeps the beginning that is equal.
+The ids of a conversation are those that were fed and generated, never re-encoded text, whose split could differ. So a
+new question feeds the last id of the answer, its end, and the question; all earlier ids are in the cache. A template
+that changes earlier text, as some do, costs the changed part: the cache keeps the equal beginning.
 """
 
 from collections.abc import Callable, Generator, Sequence
@@ -124,7 +123,7 @@ class Chat:
             self._rewind(len(self.ids))
 
     def _rewind(self, tokens: int) -> None:
-        """Keep so many tokens of the cache at most; none where a window has let go what they need."""
+        """Keep at most so many tokens of the cache; none where a window has dropped tokens that they need."""
         kept = min(self.cache.length, tokens)
         self.cache.rewind(kept if self.cache.holds(kept) else 0)
 

@@ -1,4 +1,4 @@
-"""A dialog by a checkpoint's own chat template: rendered elsewhere (template_worker), and never trusted."""
+"""A dialog by a checkpoint's own chat template, rendered in a separate process (template_worker), never trusted."""
 
 import json
 import subprocess

@@ -1,11 +1,11 @@
-"""Decode without the host in its way: the step and the choice of the token stay on the device.
+"""Decode without synchronisation of the host: step and choice of the token stay on the device.
 
     prompt -> cache, first token;  then steps: token -> logits -> token, none of them waited for
 
-On CUDA a step is recorded once as a graph and replayed. A graph knows fixed sizes only, so the position lives in a
-tensor. A fused step (llamalab.model.fused) reads it there and needs one graph and no mask. Where the model cannot have
-one, attention looks at a window of the cache, with a mask behind the position; windows double, and each
-has a graph of its own. On a CPU, and on a device that records no graphs, a step is a plain pass or a fused one.
+On CUDA a step is captured once as a graph and replayed. A graph has fixed sizes, so that the position is in a tensor. A
+fused step (llamalab.model.fused) reads it there and needs one graph and no mask. Models without a fused step attend to
+a window of the cache, with positions after the current one masked; windows double in size, and each has a graph of its
+own. On a CPU, and on a device that records no graphs, a step is a plain pass or a fused one.
 
 B batch, T new tokens, S keys in view, W window, V vocabulary.
 """
@@ -91,7 +91,7 @@ class DecodeLoop:
 
     @torch.inference_mode()
     def prefill(self, tokens_BT: Tensor) -> Tensor:
-        """Start anew with a prompt; the first token_B1 after it. Raises CacheOverflowError, InputError."""
+        """Start with a prompt; gives the first token_B1 after it. Raises CacheOverflowError, InputError."""
         self.cache.rewind(0)
         logits_B1V = self.model(tokens_BT, cache=self.cache, logits="last")
         self._token_B1.copy_(self.choice(logits_B1V[:, -1]))
@@ -147,7 +147,7 @@ class DecodeLoop:
 
 
 def window_of(keys: int, max_tokens: int) -> int:
-    """The window for so many keys: 256, or the next power of two, but no more than there is.
+    """The window for so many keys: 256, or the next power of two, at most the capacity.
 
     >>> [window_of(keys, 3000) for keys in (1, 256, 257, 2049)]
     [256, 256, 512, 3000]

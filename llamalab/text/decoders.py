@@ -1,4 +1,4 @@
-"""Ids to text, one by one, as each library does it: they differ on the space in front and on bytes that are no UTF-8.
+"""Streaming decoders of each library, which differ in the leading space and in bytes that are not UTF-8.
 
 sentencepiece writes one U+FFFD for each bad byte; tokenizers with byte fallback take a run of bytes as text only where
 all of it is UTF-8, and write one for each of its bytes where not; byte-level ones write one for each broken sequence.
@@ -44,7 +44,7 @@ class PieceDecoder:
         return broken + piece.decode()
 
     def end(self) -> str:
-        """What was held back; a new text may begin."""
+        """The withheld text; a new text may begin."""
         self._at_start = True
         return self._bytes.decode(b"", final=True)
 
@@ -65,7 +65,7 @@ class FallbackDecoder:
         return self._shown(self._ended() + piece.decode()) if piece else ""
 
     def end(self) -> str:
-        """What was held back; a new text may begin."""
+        """The withheld text; a new text may begin."""
         text = self._shown(self._ended())
         self._strip = self._tokenizer.space_first
         return text
@@ -96,5 +96,5 @@ class ByteLevelDecoder:
         return self._bytes.decode(self._tokenizer.piece(token_id))
 
     def end(self) -> str:
-        """What was held back; a new text may begin."""
+        """The withheld text; a new text may begin."""
         return self._bytes.decode(b"", final=True)

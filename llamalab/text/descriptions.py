@@ -1,4 +1,4 @@
-"""A tokenizer.json for what came from another file: a SentencePiece model, or pieces over bytes with their merges.
+"""A tokenizer.json made from another source: a SentencePiece model, or byte-level pieces with their merges.
 
 A model's merges are all pairs of pieces that make a third one, in order of its score, so that the tokenizers library
 joins what sentencepiece joins. Where added pieces are cut out a space is put behind each as before a text, as
@@ -73,7 +73,7 @@ def of_model(tokenizer: SentencePieceModel) -> dict[str, Any]:
 
 
 def with_frame(description: dict[str, Any], tokenizer: Tokenizer) -> dict[str, Any]:
-    """A description that puts around a text what the tokenizer's settings want there."""
+    """A description with the ids that the tokenizer's settings add around a text."""
     before, after = _framing(tokenizer.settings)
     text: dict[str, Any] = {"Sequence": {"id": "A", "type_id": 0}}
     other: dict[str, Any] = {"Sequence": {"id": "B", "type_id": 1}}

@@ -52,7 +52,7 @@ def check_dialog(messages: Sequence[Message]) -> None:
 
 
 def question_text(question: str, *, system: str | None = None) -> str:
-    r"""What a user message is written as, without BOS.
+    r"""The text of a user message, without BOS.
 
     >>> question_text(" Hello? ")
     '[INST] Hello? [/INST]'

@@ -1,11 +1,11 @@
 """Continuing a prompt: the prompt in one pass, then token by token from the cache.
 
-A token of the prompt or of the text takes one place of the context when it is fed to the model; the
-last token is not fed, so a prompt of n tokens leaves room for max_positions - n + 1 new ones.
+A token of the prompt or of the text takes one place of the context when it is fed to the model; the last token is not
+fed, so that a prompt of n tokens leaves room for max_positions - n + 1 new ones.
 
-Several prompts run together: each fills its cache alone, and from then on all of them share every pass
-over the weights and, where their caches lie side by side, one call of attention
-(llamalab.model.kv_cache.ragged). A row that ends leaves, and one that waits takes its place.
+Several prompts run together: each fills its cache alone, and from then on all of them share every pass over the weights
+and, where their caches are adjacent, one call of attention (llamalab.model.kv_cache.ragged). A finished row leaves,
+and a waiting one takes its place.
 
 Log-probabilities are those of the raw logits, log_softmax(logits) at temperature 1 and before any
 cut, so that they do not depend on how tokens are chosen.
@@ -20,8 +20,7 @@ import torch
 from llamalab.checks import whole
 from llamalab.choices import ACTIVATION_DTYPES
 from llamalab.errors import InputError
-from llamalab.model import RaggedKVCache, StaticKVCache, Transformer
-from llamalab.model.dtypes import torch_dtype
+from llamalab.model import RaggedKVCache, StaticKVCache, Transformer, torch_dtype
 from llamalab.text.sampling import Sampler
 
 FinishReason = Literal["stop", "length", "context"]
@@ -189,7 +188,7 @@ def _closed_up(rows: list[tuple[int, Generation]]) -> list[tuple[int, Generation
 
 
 def dtype_name(model: Transformer) -> str:
-    """What the model computes in, by llamalab's name."""
+    """The dtype of computation, by llamalab's name."""
     dtype = model.tok_embeddings.weight.dtype
     for name in ACTIVATION_DTYPES:
         if torch_dtype(name) is dtype:

@@ -1,8 +1,8 @@
-"""What a GGUF file says about text: pieces, scores, kinds and merges, and what llama.cpp goes by beside them.
+"""The text settings of a GGUF file: pieces, scores, kinds and merges, and llama.cpp's settings for them.
 
-Keys that are missing mean what they mean to llama.cpp: BOS 1, EOS 2 and unknown 0 of a SentencePiece vocabulary, BOS
-put before a prompt there and in Llama 3's. A text ends at EOS, at eot_token_id, at eom_token_id and, as there, at
-pieces with one of the names that mean an end. Source: ggml-org/ggml docs/gguf.md; llama.cpp src/llama-vocab.cpp, 2026.
+Defaults of missing keys are llama.cpp's: BOS 1, EOS 2 and unknown 0 of a SentencePiece vocabulary, BOS before a prompt
+there and in Llama 3's. A text ends at EOS, at eot_token_id, at eom_token_id and, as in llama.cpp, at pieces with one
+of the usual names of an end. Source: ggml-org/ggml docs/gguf.md; llama.cpp src/llama-vocab.cpp, 2026.
 """
 
 from pathlib import Path
@@ -15,8 +15,8 @@ from llamalab.formats.gguf_header import Value, map_gguf
 from llamalab.text.settings import INFILL_PIECES, Added, Infill, TextSettings
 from llamalab.text.tokenizer import Kind
 
-SENTENCEPIECE, BYTE_LEVEL = "llama", "gpt2"  # what tokenizer.ggml.model calls the two kinds
-LLAMA_3 = ("llama3", "llama-v3", "llama-bpe")  # what tokenizer.ggml.pre calls Llama 3's way to cut a text
+SENTENCEPIECE, BYTE_LEVEL = "llama", "gpt2"  # the two kinds in tokenizer.ggml.model
+LLAMA_3 = ("llama3", "llama-v3", "llama-bpe")  # Llama 3's pre-tokenizer in tokenizer.ggml.pre
 _ENDS = frozenset(
     (
         "<|eot_id|>",

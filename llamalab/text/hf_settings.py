@@ -1,4 +1,4 @@
-"""What the files beside a Hugging Face model say about text: eight of them may; later ones of this list win.
+"""Text settings in the files of a Hugging Face model: up to eight files, of which later ones take precedence.
 
 config.json and generation_config.json name the ids that end a text (generation_config alone where it names any, as
 transformers generates; the tokenizer's own EOS too, as vLLM has it), generation_config.json also strings that do.
@@ -32,7 +32,7 @@ _LISTED = ("additional_special_tokens", "extra_special_tokens")
 
 
 class SideFiles(NamedTuple):
-    """What the files hold; empty for one that is not there."""
+    """The content of the files; empty for a missing one."""
 
     config: dict[str, Any]
     generation: dict[str, Any]
@@ -84,7 +84,7 @@ def read_side_files(folder: Path) -> SideFiles:
 def settings_from(
     files: SideFiles, base: TextSettings, *, id_of: Callable[[str], int | None], vocab_size: int
 ) -> TextSettings:
-    """The settings of a vocabulary, which knows `base` of itself and finds ids by `id_of`, with those of the files.
+    """The settings of a vocabulary (`base`, with ids found by `id_of`), updated by those of the files.
 
     Raises FormatError for ids and pieces that cannot be.
     """

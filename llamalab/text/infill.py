@@ -1,4 +1,4 @@
-"""Code Llama's infilling: what stands between a prefix and a suffix, with the ids that Meta's code gives.
+"""Code Llama's infilling: text between a prefix and a suffix, with the ids of Meta's code.
 
     BOS <PRE> {prefix} <SUF>{suffix} <MID>      prefix first
     BOS <PRE> <SUF>{suffix} <MID> {prefix}      suffix first

@@ -1,4 +1,4 @@
-"""Tokenizers from files: the kind is told by content, not by name."""
+"""Tokenizers from files, whose kind is recognised by content, not by name."""
 
 import os
 from codecs import BOM_UTF8
@@ -52,7 +52,7 @@ def load_vocabulary(path: str | os.PathLike[str]) -> Tokenizer:
 
 
 def tokenizer_of(checkpoint: str | os.PathLike[str]) -> Tokenizer:
-    """The tokenizer that comes with a checkpoint: a GGUF file's own, or one that lies in or beside it.
+    """The tokenizer of a checkpoint: a GGUF file's own, or one in its folder.
 
     Raises MissingError where none does.
     """
@@ -111,7 +111,7 @@ def _nature(head: bytes) -> str:
 
 
 def _with_side_files(tokenizer: Tokenizer, folder: Path) -> Tokenizer:
-    """A vocabulary with what the files beside it say."""
+    """A vocabulary with the settings of the files in its folder."""
     from llamalab.text.tiktoken_file import TiktokenTokenizer
     from llamalab.text.tokenizer_json import JsonTokenizer
 
@@ -136,7 +136,7 @@ def _with_side_files(tokenizer: Tokenizer, folder: Path) -> Tokenizer:
 
 
 def _in_folder(folder: Path) -> Path:
-    # Meta's own layout has one tokenizer beside the folders of its models.
+    # In Meta's own layout one tokenizer is beside the folders of its models.
     places = [folder, folder.parent] if (folder / "params.json").is_file() else [folder]
     for place in places:
         for name in TOKENIZER_FILES:

@@ -1,4 +1,4 @@
-"""SentencePiece models: pieces with scores and kinds, and the few settings that encoding goes by.
+"""SentencePiece models: pieces with scores and kinds, and the few settings that affect encoding.
 
 Only these fields of sentencepiece_model.proto are read and written: pieces (1: text 1, score 2, kind 3); of the
 trainer_spec (2) model_type 3, vocab_size 4, byte_fallback 35, unk_id 40, bos_id 41, eos_id 42, pad_id 43 and the names

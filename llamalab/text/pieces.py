@@ -1,9 +1,9 @@
-"""A vocabulary of pieces, scores and kinds is a tokenizer: what tokenizer.bin and GGUF hold.
+"""A tokenizer from a vocabulary of pieces, scores and kinds, as in tokenizer.bin and GGUF.
 
-The sentencepiece library encodes with it, from a model that is put together here, as fast as with a tokenizer.model
-(500 kB of text: 0.5 s, where merging in Python took 8 s). What such a model cannot hold stands in it under another
-name: a piece that is there twice (the first one counts), a second unknown piece, an empty one. Where there is no
-unknown piece, what cannot be spelled is left out; where a byte is missing, none is spelled in bytes.
+The sentencepiece library encodes with it, from a model assembled here, as fast as with a tokenizer.model (500 kB of
+text: 0.5 s, where merging in Python took 8 s). Pieces that such a model cannot hold are renamed in it: a repeated
+piece (the first one counts), a second unknown piece, an empty one. Without an unknown piece, text that cannot be
+spelled is left out; where a byte is missing, no byte is used.
 """
 
 import math
@@ -61,7 +61,7 @@ class PieceTokenizer(SentencePieceModel):
         super().__init__(proto, listed, name, settings or own)
 
     def _ids(self, stretch: str, *, with_space: bool) -> list[int]:
-        # The library needs an unknown piece; one that was added for it stands behind the vocabulary.
+        # The library requires an unknown piece; an added one is after the vocabulary.
         return [token_id for token_id in super()._ids(stretch, with_space=with_space) if token_id < self._count]
 
 
@@ -69,7 +69,7 @@ def _encodable(pieces: Pieces) -> Pieces:
     texts, kinds = list(pieces.texts), list(pieces.kinds)
     spelled = {text.upper() for text, kind in zip(texts, kinds, strict=True) if kind == Kind.BYTE}
     has_every_byte = spelled >= {f"<0X{byte:02X}>" for byte in range(256)}
-    # As sentencepiece has it, what a text can give comes before what it cannot.
+    # As in sentencepiece, pieces that occur in text precede those that do not.
     order = sorted(range(len(texts)), key=lambda index: kinds[index] not in (Kind.NORMAL, Kind.USER_DEFINED))
     taken, has_unknown = set[str](), False
     for index in order:

@@ -1,8 +1,8 @@
 r"""Dialogue formats: as Llama 2 Chat was trained, as another model by name, or by a stored template.
 
-A format gives the ids up to where the answer begins. Those of a conversation only grow: a template is asked for what
-follows the last answer, with a mark in its place, and only that is encoded. Where it writes the answer otherwise
-than once and unchanged, the whole dialog is encoded anew.
+A format gives the ids up to the beginning of the answer. Those of a conversation only grow: a template is rendered with
+a mark in place of the last answer, and only the text after it is encoded. Where the template changes the answer or
+repeats it, the whole dialog is encoded again.
 
 Sources: FlagAlpha/Llama2-Chinese README ("<s>Human: ...\n</s><s>Assistant: "); ymcui/Chinese-LLaMA-Alpaca-2,
 scripts/inference (Llama 2's format with its own system prompt); tloen/alpaca-lora templates/alpaca.json, which is
@@ -106,7 +106,7 @@ class TemplateFormat:
         return ids + self._tokenizer.encode(text.partition(_ANSWER)[2], special=True, middle=True)
 
     def texts(self, dialogs: Sequence[Sequence[Message]], *, answering: bool = True) -> list[str]:
-        """What the template makes of dialogs, up to where an answer begins."""
+        """The template's rendering of dialogs, up to the beginning of an answer."""
         return render_template(self._template, [self._context(dialog, answering) for dialog in dialogs])
 
     def _context(self, dialog: Sequence[Message], answering: bool) -> dict[str, Any]:

@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING
 
 from llamalab.errors import FormatError
 from llamalab.files.mapped import map_file
-from llamalab.text.added import Cutter
+from llamalab.text.added import Cutter, WithAdded
 from llamalab.text.decoders import FallbackDecoder, PieceDecoder
 from llamalab.text.model_proto import NO_DUMMY_PREFIX, Pieces, is_bpe, read_pieces
 from llamalab.text.settings import Added, TextSettings, infill_of
-from llamalab.text.tokenizer import SPACE, UNKNOWN_SURFACE, Decoder, Kind, Tokenizer, beginning, check_id, check_text
+from llamalab.text.tokenizer import SPACE, UNKNOWN_SURFACE, Decoder, Kind, beginning, check_id, check_text
 
 if TYPE_CHECKING:
     from sentencepiece import SentencePieceProcessor
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 _BYTE = re.compile("<0x([0-9A-Fa-f]{2})>")
 
 
-class SentencePieceModel(Tokenizer):
+class SentencePieceModel(WithAdded):
     """A SentencePiece model as the library runs it, with the pieces added to it and the settings of its checkpoint.
 
     Pieces that `settings` adds are cut out of a text first, and may have ids beyond the model's.
@@ -68,18 +68,10 @@ class SentencePieceModel(Tokenizer):
                 ids.append(token_id)
         return ids
 
-    def piece(self, token_id: int) -> bytes:
-        """The bytes an id stands for, part of a UTF-8 character perhaps; none for special pieces, as BOS and EOS."""
-        check_id(token_id, self.vocab_size)
-        if (added := self._added.get(token_id)) is not None:
-            return b"" if added.special else added.text.encode()
+    def _own_piece(self, token_id: int) -> bytes:
         return self._bytes[token_id] if token_id < len(self._bytes) else b""
 
-    def name(self, token_id: int) -> str:
-        """The text that an id is stored under; empty for one that has none."""
-        check_id(token_id, self.vocab_size)
-        if (added := self._added.get(token_id)) is not None:
-            return added.text
+    def _own_name(self, token_id: int) -> str:
         return self.pieces.texts[token_id] if token_id < len(self._bytes) else ""
 
     def decoder(self) -> Decoder:
@@ -87,7 +79,7 @@ class SentencePieceModel(Tokenizer):
         return FallbackDecoder(self) if self.settings.rules.whole_runs else PieceDecoder(self)
 
     def kind(self, token_id: int) -> int:
-        """What an id is for."""
+        """The kind of an id."""
         check_id(token_id, self.vocab_size)
         own = self.pieces.kinds[token_id] if token_id < len(self._bytes) else Kind.UNUSED
         if (added := self._added.get(token_id)) is None or own == Kind.UNKNOWN:
@@ -95,7 +87,7 @@ class SentencePieceModel(Tokenizer):
         return Kind.CONTROL if added.special else Kind.USER_DEFINED
 
     def is_byte(self, token_id: int) -> bool:
-        """Whether an id stands for one byte that a character fell back to."""
+        """Whether an id is a single byte of byte fallback."""
         return self.kind(token_id) == Kind.BYTE
 
     def _takes_space(self, stretch: str, *, middle: bool, is_first: bool) -> bool:
@@ -111,10 +103,6 @@ class SentencePieceModel(Tokenizer):
         return ids
 
     @cached_property
-    def _added(self) -> dict[int, Added]:
-        return {piece.token_id: piece for piece in self.settings.added}
-
-    @cached_property
     def _cutter(self) -> Cutter:
         return Cutter([piece for piece in self.settings.added if piece.always])
 
@@ -128,8 +116,8 @@ class SentencePieceModel(Tokenizer):
         return _opened(self.proto + NO_DUMMY_PREFIX, self.source) if self._own_space_first else self.model
 
 
-def _first(own: bool, told: bool | None) -> bool:
-    return own if told is None else told
+def _first(own: bool, given: bool | None) -> bool:
+    return own if given is None else given
 
 
 class SentencePieceTokenizer(SentencePieceModel):
@@ -169,7 +157,7 @@ def check_plain(tokenizer: SentencePieceModel) -> None:
 
 
 def control_pieces(texts: Sequence[str], kinds: Sequence[int]) -> tuple[Added, ...]:
-    """The pieces that stand for no text, which a text is cut at where special ones are asked for."""
+    """Pieces without text, at which a text is split where special pieces are enabled."""
     rows = enumerate(zip(texts, kinds, strict=True))
     return tuple(Added(index, text, always=False) for index, (text, kind) in rows if kind == Kind.CONTROL)
 
@@ -190,7 +178,7 @@ def _opened(proto: bytes, name: str) -> "SentencePieceProcessor":
 
 
 def piece_bytes(text: str, kind: int) -> bytes:
-    """What a piece stands for. Raises FormatError for a byte piece that names none."""
+    """The bytes of a piece. Raises FormatError for an invalid byte piece."""
     if kind == Kind.CONTROL:
         return b""
     if kind == Kind.UNKNOWN:

@@ -1,4 +1,4 @@
-"""What a checkpoint says about text, beside its pieces: one object, wherever it was written down.
+"""The text settings of a checkpoint besides its pieces, in one object, whatever their source.
 
 Hugging Face spreads it over config.json, generation_config.json, tokenizer_config.json, added_tokens.json,
 special_tokens_map.json and tokenizer.json (hf_settings); GGUF has keys for it (gguf_vocabulary); a SentencePiece model
@@ -62,7 +62,7 @@ def infill_of(id_of: Callable[[str], int | None]) -> Infill | None:
 
 
 class TextSettings(NamedTuple):
-    """Special ids (None where there is none), what ends a text, what is put around a prompt, and the chat template.
+    """Special ids (None where there is none), ends of a text, additions around a prompt, and the chat template.
 
     `stop_ids` end a generation and are not shown, nor is what a text has of `stop_strings`. `add_bos` and
     `add_eos` say what a prompt gets, `special_in_prompts` whether special pieces that are spelled in it are read
@@ -84,7 +84,7 @@ class TextSettings(NamedTuple):
     rules: Rules = Rules()
 
     def around(self, ids: list[int]) -> list[int]:
-        """The ids of a prompt with what the checkpoint wants before and after them.
+        """The ids of a prompt with the ids that the checkpoint adds before and after them.
 
         >>> TextSettings(bos_id=1, eos_id=2).around([5])
         [1, 5]

@@ -1,4 +1,4 @@
-"""Draft and verify: a small model proposes tokens, the large one checks all of them in one pass.
+"""Speculative decoding: a small model proposes tokens, the large one checks all of them in one pass.
 
     proposal x ~ q of the draft; kept with probability min(1, p(x) / q(x)) under p of the large model
     the first that is not kept gives way to a draw from max(0, p - q); after all are kept one more is drawn from p
@@ -107,7 +107,7 @@ class Speculation:
         return fresh
 
     def _propose(self, proposals: int) -> list[tuple[int, Tensor]]:
-        """Ids that the draft draws, one after the other, each with what it was drawn by."""
+        """Ids sampled from the draft, one after the other, each with its distribution."""
         drafted: list[tuple[int, Tensor]] = []
         for _ in range(proposals):
             before = [token_id for token_id, _ in drafted]
@@ -120,7 +120,7 @@ class Speculation:
 
 
 class _Reader:
-    """A model with the cache of what it has read of a text."""
+    """A model with the cache of the text it has processed."""
 
     def __init__(self, model: Transformer, max_tokens: int) -> None:
         if model.arch.window is not None and model.arch.window < max_tokens:
@@ -134,7 +134,7 @@ class _Reader:
         )
 
     def read(self, text: Sequence[int], last: int) -> Tensor:
-        """logits_TV after each of the `last` tokens of a text; only what the cache lacks of it is fed."""
+        """logits_TV after each of the `last` tokens of a text; only tokens missing in the cache are fed."""
         fed_BT = torch.tensor([text[self._cache.length :]], device=self._device)
         with torch.inference_mode():
             if last > 1 and fed_BT.shape[1] > last:  # a prompt before them needs no logits
@@ -144,5 +144,5 @@ class _Reader:
             return logits_TV
 
     def keep(self, tokens: int) -> None:
-        """Forget what comes after so many tokens."""
+        """Drop the tokens after the first so many."""
         self._cache.rewind(min(tokens, self._cache.length))

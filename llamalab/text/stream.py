@@ -1,4 +1,4 @@
-"""Text from ids as they arrive: whole characters only, and nothing of a stop string.
+"""Text from ids as they arrive, in whole characters, without stop strings.
 
 A stop string may begin in one token and end in another: text that could become one is held back
 until it has, or can no longer. The first stop string that is complete ends the text before it, the
@@ -39,7 +39,7 @@ class TextStream:
         return "" if self.stopped else self._released(self._decoder.push(token_id))
 
     def end(self) -> str:
-        """What was held back; nothing more comes."""
+        """The withheld text, at the end."""
         if self.stopped:
             return ""
         text = self._released(self._decoder.end())

@@ -1,4 +1,4 @@
-"""Renders a stranger's chat template, in a process of its own that has little to lose. Not imported: run by its path.
+"""Renders an untrusted chat template in an isolated process. Not imported: run by its path.
 
 Reads one JSON object from stdin: `template`, `contexts` (the variables of each rendering) and `limits`. Writes one to
 stdout: `texts`, or `error` with a reason. A template may loop, call and concatenate; Jinja2's sandbox keeps it from
@@ -46,7 +46,7 @@ class Steps:
 
 
 class GenerationTag(Extension):
-    """`{% generation %}`, with which templates mark answers for training: what is in it is written as it is."""
+    """`{% generation %}`, by which templates mark answers for training: its content is rendered unchanged."""
 
     tags = {"generation"}  # noqa: RUF012 - jinja2's own declaration
 
@@ -57,7 +57,7 @@ class GenerationTag(Extension):
 
 
 def refuse(message: str) -> None:
-    """What templates call for a dialog that they do not take."""
+    """The function that templates call for a dialog they reject."""
     raise TemplateError(message)
 
 
@@ -84,7 +84,7 @@ def bounded(limits: dict[str, int]) -> None:
     except ImportError:
         return
     resource.setrlimit(resource.RLIMIT_AS, (limits["bytes"], limits["bytes"]))
-    # What runs out ends the process, also where it is inside one long operation.
+    # Exhausted limits end the process, also inside one long operation.
     signal.signal(signal.SIGPROF, signal.SIG_DFL)
     signal.setitimer(signal.ITIMER_PROF, limits["seconds"])
 
@@ -119,7 +119,7 @@ def answer(job: dict[str, Any]) -> dict[str, Any]:
         return {"error": f"it takes more than {job['limits']['steps']:,} steps"}
     except MemoryError:
         return {"error": f"it needs more than {job['limits']['bytes']:,} bytes of memory"}
-    except Exception as error:  # whatever a template makes jinja2 raise
+    except Exception as error:  # any exception that a template causes in jinja2
         return {"error": f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"}
     finally:
         sys.settrace(None)

@@ -1,4 +1,4 @@
-"""The interface of a tokenizer: text to ids and back, and the bytes that one id stands for.
+"""The interface of a tokenizer: text to ids and back, and the bytes of one id.
 
 Encoding is sentencepiece's byte-pair encoding (bpe_model.cc) without normalisation: a space is
 put before a text that is not empty (unless the vocabulary says not to), U+2581 counts as a space, then of
@@ -16,11 +16,11 @@ from llamalab.errors import InputError
 from llamalab.text.settings import TextSettings
 
 SPACE = "▁"  # how sentencepiece writes a space
-UNKNOWN_SURFACE = " ⁇ "  # what sentencepiece writes for the unknown piece
+UNKNOWN_SURFACE = " ⁇ "  # sentencepiece's text of the unknown piece
 
 
 class Kind(IntEnum):
-    """What a piece is for."""
+    """The kind of a piece."""
 
     NORMAL = 1
     UNKNOWN = 2
@@ -31,19 +31,19 @@ class Kind(IntEnum):
 
 
 class Decoder(Protocol):
-    """Ids to text, one by one: what is certain comes at once, the rest with `end`, after which it may begin anew."""
+    """Ids to text, one by one: certain text comes at once, the rest with `end`, after which a new text may begin."""
 
     def push(self, token_id: int) -> str:
         """The text that is certain with one more id. Raises InputError for an id outside the vocabulary."""
 
     def end(self) -> str:
-        """What was held back."""
+        """The withheld text."""
 
 
 class Tokenizer(Protocol):
     """Text to ids and back. Ids are 0 to vocab_size - 1; others raise InputError."""
 
-    # What its checkpoint says about text: special ids, when a text ends, the chat template.
+    # The text settings of its checkpoint: special ids, ends of a text, the chat template.
     settings: TextSettings
     # Whether encoding puts a space before a text, which decoding leaves out.
     space_first: bool
@@ -52,6 +52,9 @@ class Tokenizer(Protocol):
     def vocab_size(self) -> int:
         """How many ids there are."""
         ...
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__} of {self.vocab_size:,} pieces"
 
     def encode(self, text: str, *, bos: bool = False, special: bool = False, middle: bool = False) -> list[int]:
         """Ids of a text, with BOS before them where asked; `special` reads every special piece spelled in it as one.
@@ -62,7 +65,7 @@ class Tokenizer(Protocol):
         ...
 
     def piece(self, token_id: int) -> bytes:
-        """The bytes an id stands for, part of a UTF-8 character perhaps; none for special pieces, as BOS and EOS."""
+        """The bytes of an id, possibly part of a UTF-8 character; none for special pieces such as BOS and EOS."""
         ...
 
     def name(self, token_id: int) -> str:
@@ -74,11 +77,11 @@ class Tokenizer(Protocol):
         ...
 
     def prompt_ids(self, text: str) -> list[int]:
-        """Ids of a whole prompt, with what its checkpoint wants around it."""
+        """Ids of a whole prompt, with the additions of its checkpoint."""
         return self.settings.around(self.encode(text, special=self.settings.special_in_prompts))
 
     def label(self, token_id: int) -> str:
-        """What to show for an id: its text, or a special piece's name."""
+        """The display text of an id: its text, or a special piece's name."""
         return self.piece(token_id).decode("utf-8", "replace") or self.name(token_id)
 
     @property
@@ -100,7 +103,7 @@ def beginning(settings: TextSettings, bos: bool) -> list[int]:
 
 
 def check_text(text: str) -> None:
-    """Raise InputError for what UTF-8 cannot write."""
+    """Raise InputError for text that UTF-8 cannot encode."""
     try:
         text.encode()
     except UnicodeEncodeError as error:

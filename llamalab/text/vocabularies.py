@@ -15,7 +15,7 @@ VOCABULARIES = {
 
 
 def vocabulary_name(size: int) -> str | None:
-    """Whose vocabulary has this many tokens; None where nobody's known here has.
+    """The name of the vocabulary with this many tokens; None where none is known.
 
     >>> vocabulary_name(55_296)
     'chinese-llama-alpaca-2'

@@ -2,8 +2,8 @@
 
 Read in this order: recipe, token_stream, masters, trainer, saved; corpus writes a text where there is none.
 
-Belongs here: what one process needs to train a model that it can hold, for experiments whose question is the loss.
-Does not belong here: optimisers (torch.optim), formats of files (checkpoints), tokenizers (text), what a step should
-cost (analytic), clocks and roofs (measure), variants of the model that only an experiment needs (experiments/common),
-data loading, several devices, anything a training framework does.
+Belongs here: training of a model that fits one process, for experiments on the loss. Does not belong here: optimisers
+(torch.optim), formats of files (checkpoints), tokenizers (text), the predicted cost of a step (analytic), clocks and
+roofs (measure), variants of the model for one experiment (experiments/common), data loading, several devices, and
+other functions of a training framework.
 """

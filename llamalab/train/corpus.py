@@ -1,8 +1,8 @@
-"""A text for a machine that has none: stories that a small trained model writes, the same ones for the same seed.
+"""A synthetic text corpus: stories written by a small trained model, the same ones for the same seed.
 
-Tokens are drawn at temperature 1, so that what a model may learn is exactly what the writer knows: no other model's
-loss on such text is lower than the writer's own, but by chance and by the stories that a row of the writer's context
-cuts short. Stories are told apart by the piece that begins them, spelled `<s>` as vocabularies of Llama's kind do.
+Tokens are sampled at temperature 1, so that the writer's distribution is the truth to be learnt: no other model's loss
+on such text is lower than the writer's own, except by chance and by stories cut at the end of a row's context.
+Stories are separated by the piece that begins them, spelled `<s>` as in vocabularies of Llama's kind.
 
 B rows side by side, T tokens of a row.
 """
@@ -29,7 +29,7 @@ _SCHEMA_VERSION = 1
 
 
 class Corpus(NamedTuple):
-    """Texts to learn from and to hold out, and what is known of them: the writer's name, seed and temperature."""
+    """Training and held-out texts, with the writer's name, seed and temperature."""
 
     text: str
     held_out: str
@@ -59,7 +59,7 @@ def write_corpus(
     seed: int = 0,
     progress: Callable[[str, float], None] = lambda label, done: None,
 ) -> Corpus:
-    """Have a model write at least so many bytes; 5 % of them, other rows than those learned from, are held out.
+    """Have a model write at least so many bytes; 5 % of them, in rows of their own, are held out.
 
     A row is as long as the writer's context. Raises InputError where the folder has files of these names, or where
     the tokenizer has no piece that begins a text; nothing is left where it is interrupted.

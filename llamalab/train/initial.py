@@ -1,10 +1,10 @@
-"""Weights to begin training with: as large as a layer's inputs are many.
+"""Initial weights for training, scaled by the number of a layer's inputs.
 
-llamalab.build fills every matrix with deviation 0.02, which suits a model dim of thousands; a small model starts
-slowly from it, and one with gates, whose two factors are both too small, slowest. Here a matrix has 1 / sqrt(inputs),
-and those that write into the residual stream 1 / sqrt(2 L) of that (Radford et al. 2019, GPT-2), so that the stream is
-as large after L blocks as after one. Embeddings have 1, as torch's own: the stream begins as large as what is added;
-of a tied model 1 / sqrt(D), as its head's.
+llamalab.build fills every matrix with deviation 0.02, which suits a model dim of thousands; a small model learns slowly
+from it, and one with gates, whose two factors are both too small, the most slowly. Here a matrix has deviation
+1 / sqrt(inputs), and those that write into the residual stream 1 / sqrt(2 L) of that (Radford et al. 2019, GPT-2), so
+that the stream has the same size after L blocks as after one. Embeddings have 1, as in torch: the stream begins with
+the size of its increments; those of a tied model have 1 / sqrt(D), as the head.
 """
 
 import torch
@@ -18,7 +18,7 @@ _INTO_STREAM = ("wo", "w2")
 
 @torch.no_grad()
 def begin(model: nn.Module, *, layers: int, seed: int) -> None:
-    """Fill every matrix of a model anew, the same values for the same seed; norms and biases stay as they are.
+    """Fill every matrix of a model, the same values for the same seed; norms and biases are unchanged.
 
     `layers` is the number of blocks that write into the residual stream.
 

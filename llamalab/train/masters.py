@@ -1,4 +1,4 @@
-"""Weights as an optimiser sees them: in fp32, whatever the model computes in.
+"""Master weights of an optimiser: in fp32, whatever the dtype of the model.
 
 A model in fp32 is its own master. One in bf16 or fp16 has an fp32 copy of each parameter that is trained, which takes
 the gradients of all passes of a step, is updated, and is rounded into the model: with AdamW's moments 16 bytes a

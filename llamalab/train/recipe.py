@@ -1,4 +1,4 @@
-"""How a model is trained, step by step: Llama 2's recipe with each of its parts as a field.
+"""The training recipe: Llama 2's, with each of its parts as a field.
 
 Source: Touvron et al. 2023 (arXiv 2307.09288), section 2.2: AdamW with betas 0.9 and 0.95 and eps 1e-5, a cosine
 schedule with 2,000 steps of warm-up down to 10 % of the peak rate, weight decay 0.1, gradients clipped to norm 1.0.

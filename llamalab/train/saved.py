@@ -1,4 +1,4 @@
-"""A training run on disk: the model as a checkpoint that everything reads, and beside it what a next step needs.
+"""A training run on disk: the model as an ordinary checkpoint, and the state of the next step.
 
     RUN/step-00000200/config.json, model.safetensors, tokenizer ...   a Hugging Face folder
     RUN/step-00000200/optimizer.safetensors                           moments and masters, in fp32
@@ -48,7 +48,7 @@ def checkpoint_path(run: Path, step: int) -> Path:
 def save(run: Path, trainer: Trainer, text: TextSource, rows: Sequence[Mapping[str, object]] = ()) -> Path:
     """Write the checkpoint of a trainer of a Transformer and remove those before it; its folder.
 
-    `rows` is what is to be known of the steps that were taken, as plain values: resume gives them back.
+    `rows` are the records of the steps taken, as plain values, which resume returns.
 
     Raises InputError where it exists, MissingError where it cannot be written.
     """
@@ -69,7 +69,7 @@ def save(run: Path, trainer: Trainer, text: TextSource, rows: Sequence[Mapping[s
 
 
 def trainer_settings(trainer: Trainer) -> dict[str, object]:
-    """Everything that a next step's bits depend on beside weights and state: the text by its digest."""
+    """All settings that affect a next step's bits besides weights and state, with a digest of the text."""
     texts = [sha256(ids_N.cpu().numpy().tobytes()).hexdigest() for ids_N in trainer.stream]
     dtype = str(next(trainer.model.parameters()).dtype).removeprefix("torch.")
     return {"plan": trainer.plan._asdict(), "recipe": trainer.recipe._asdict(), "texts": texts, "dtype": dtype}
@@ -107,7 +107,7 @@ def resume(run: Path, trainer: Trainer, settings: dict[str, object] | None = Non
 
 
 def optimizer_tensors(trainer: Trainer) -> dict[str, torch.Tensor]:
-    """Every tensor that a next step depends on beside the weights, as `kind/name of the parameter`."""
+    """All tensors of the state besides the weights, as `kind/name of the parameter`."""
     state = trainer.optimizer.state
     kept = {
         f"{kind}/{name}": value

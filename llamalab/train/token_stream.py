@@ -1,6 +1,6 @@
-"""A text as token ids, and the windows of it that a step reads: chosen by seed and number alone.
+"""A text as token ids, and the windows of it for each step, chosen by seed and step number alone.
 
-Nothing is remembered between steps, so that a run that is resumed reads what it would have read.
+There is no state between steps, so that a resumed run reads the same windows.
 N tokens of the text, B windows of a pass, T tokens of a window.
 """
 
@@ -75,7 +75,7 @@ def training_batch(stream: TokenStream, *, number: int, batch: int, seq: int, se
 def held_out_batches(
     stream: TokenStream, *, seq: int, batch: int, windows: int | None = None
 ) -> Iterator[tuple[Tensor, Tensor]]:
-    """Inputs and targets of the held-out part from its beginning, side by side: all of it, or so many windows."""
+    """Inputs and targets of the held-out part from its beginning, in batches: all of it, or so many windows."""
     whole = (len(stream.held_out_N) - 1) // seq
     count = whole if windows is None else min(whole, windows)
     inputs_WT = stream.held_out_N[: count * seq].view(count, seq)

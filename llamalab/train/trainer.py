@@ -1,4 +1,4 @@
-"""One optimiser's step after another: passes forward and backward, clipping, the update.
+"""The training loop: passes forward and backward, clipping, the update.
 
     loss = mean over B x T of -log p(next token)
 
@@ -25,7 +25,7 @@ MakeOptimizer = Callable[..., torch.optim.Optimizer]
 
 
 class TrainingPlan(NamedTuple):
-    """How far and in which portions: `accumulate` passes of `batch` windows of `seq` tokens in each of `steps`."""
+    """Length and batching of a run: `accumulate` passes of `batch` windows of `seq` tokens in each of `steps`."""
 
     steps: int
     batch: int = 8
@@ -142,7 +142,7 @@ def next_token_loss(logits_BTV: Tensor, targets_BT: Tensor) -> Tensor:
 def held_out_loss(
     model: Callable[[Tensor], Tensor], stream: TokenStream, *, seq: int, batch: int, windows: int | None = None
 ) -> float:
-    """Mean nats a token of a model over the held-out part, in windows of `seq` tokens that know nothing before them."""
+    """Mean nats a token of a model over the held-out part, in independent windows of `seq` tokens."""
     total = tokens = 0.0
     for inputs_BT, targets_BT in held_out_batches(stream, seq=seq, batch=batch, windows=windows):
         total += float(next_token_loss(model(inputs_BT), targets_BT)) * targets_BT.numel()

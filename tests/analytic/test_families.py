@@ -10,7 +10,8 @@ from llamalab.analytic.attention_cost import AttentionShape, causal_pairs, flash
 from llamalab.analytic.experts import active_parameters, experts_touched
 from llamalab.analytic.kv_cache import kv_bytes
 from llamalab.analytic.memory import room_free
-from llamalab.analytic.ops import add_up, forward_ops
+from llamalab.analytic.op import add_up
+from llamalab.analytic.ops import forward_ops
 from llamalab.analytic.parallel import shard
 from llamalab.analytic.params import components, parameter_count, weight_bytes, weights
 from llamalab.analytic.pass_shape import PassShape

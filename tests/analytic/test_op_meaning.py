@@ -4,8 +4,8 @@ import pytest
 
 from llamalab.analytic.activations import live_steps
 from llamalab.analytic.op import PARTS, ROOFS, STEPS, Op, placed, rows_named
-from llamalab.analytic.op_rows import OpRows
-from llamalab.analytic.ops import LAYER, forward_ops
+from llamalab.analytic.op_rows import LAYER, OpRows
+from llamalab.analytic.ops import forward_ops
 from llamalab.analytic.packed_weights import unpacked_ops
 from llamalab.analytic.params import parameter_count
 from llamalab.analytic.pass_shape import PassShape

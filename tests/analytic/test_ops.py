@@ -7,7 +7,8 @@ from hypothesis import strategies as st
 from llamalab.analytic import ops as ops_module
 from llamalab.analytic.batches import ragged
 from llamalab.analytic.kv_cache import kv_bytes, kv_bytes_per_token
-from llamalab.analytic.ops import Op, Totals, add_up, forward_ops
+from llamalab.analytic.op import Op, Totals, add_up
+from llamalab.analytic.ops import forward_ops
 from llamalab.analytic.params import components
 from llamalab.analytic.pass_shape import PassShape
 from llamalab.arch import LlamaArch

@@ -5,7 +5,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from llamalab.analytic.batches import chunks
-from llamalab.analytic.ops import add_up, forward_ops
+from llamalab.analytic.op import add_up
+from llamalab.analytic.ops import forward_ops
 from llamalab.analytic.pass_shape import PassShape
 from llamalab.arch import LlamaArch
 from llamalab.errors import InputError

@@ -2,7 +2,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from llamalab.analytic.ops import Op
+from llamalab.analytic.op import Op
 from llamalab.analytic.roofline import SHARP, Rates, predict_op, predict_pass, rates_of_op, soft_maximum, total_s
 
 GEMM = Op("w", "gemm", 3, 400, 400, 0, 40, 5, 5)

@@ -2,7 +2,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from llamalab.analytic.ops import add_up, forward_ops
+from llamalab.analytic.op import add_up
+from llamalab.analytic.ops import forward_ops
 from llamalab.analytic.params import parameter_count
 from llamalab.analytic.pass_shape import PassShape
 from llamalab.analytic.saved_activations import Kept, saved_in_block

@@ -10,7 +10,8 @@ import pytest
 
 import llamalab
 from llamalab.analytic.kv_cache import kv_variants
-from llamalab.analytic.ops import add_up, forward_ops
+from llamalab.analytic.op import add_up
+from llamalab.analytic.ops import forward_ops
 from llamalab.analytic.params import parameter_count
 from llamalab.analytic.pass_shape import PassShape
 from llamalab.cli import main

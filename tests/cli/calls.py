@@ -35,3 +35,10 @@ def refused(capsys: Capture, *argv: str, code: int = 2) -> str:
     assert captured.err.count("\n") == 1
     assert captured.err.startswith("llamalab: ")
     return captured.err.removeprefix("llamalab: ").rstrip("\n")
+
+
+def asked(capsys: Capture, command: str) -> tuple[int, str, str]:
+    """The exit code of a command, and what it prints to stdout and stderr."""
+    code = main(command.split())
+    captured = capsys.readouterr()
+    return code, captured.out, captured.err

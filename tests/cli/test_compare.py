@@ -106,6 +106,17 @@ def test_benches_on_several_numbers_of_ranks_are_a_curve_with_their_own_predicti
     assert "Time over ranks" not in page.read_text()
 
 
+def test_a_folder_stands_for_its_files_in_the_order_of_their_numbers(capsys: Capture, tmp_path: Path) -> None:
+    for name in ("tp16.json", "tp2.json", "notes.txt"):
+        (tmp_path / name).write_text(files.llama_bench_json())
+    runs = loaded(capsys, "compare", str(tmp_path))["runs"]
+    assert [Path(run["name"]).name for run in runs] == ["tp2.json", "tp16.json"]
+
+
+def test_a_folder_without_runs_is_refused(capsys: Capture, tmp_path: Path) -> None:
+    assert "must hold JSON files" in refused(capsys, "compare", str(tmp_path), code=3)
+
+
 def test_a_trace_has_our_prediction_of_one_of_its_passes_beside(capsys: Capture, tmp_path: Path) -> None:
     """Its shapes and device are told; 64 calls of attention are two passes of the 32 blocks of Llama 3 8B."""
     data = json.loads(files.trace_of_kernels())

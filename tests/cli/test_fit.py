@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from llamalab.analytic.params import parameter_count
 from llamalab.presets import PRESETS
 from tests.cli.calls import Capture, loaded, printed, refused
 
@@ -70,13 +71,39 @@ def test_a_change_that_is_named_is_enough(capsys: Capture) -> None:
 
 
 def test_a_device_of_the_table(capsys: Capture) -> None:
-    data = loaded(capsys, "fit", "--memory", "1GiB", "--solve", "device", "--context", "4096", "--batch", "8")
+    data = loaded(capsys, "fit", "--solve", "device", "--context", "4096", "--batch", "8")
     assert all(row["left_bytes"] >= 0 for row in data["devices"])
     assert [row["memory_bytes"] for row in data["devices"]] == sorted(row["memory_bytes"] for row in data["devices"])
     assert loaded(capsys, "fit", "--hardware", "h200", "--context", "4096")["memory_bytes"] >= 141 * 10**9
-    assert "too little; try" in refused(
-        capsys, "fit", "--memory", "1GiB", "--solve", "device", "--model", "70b", "--context", "1m", code=3
-    )
+    assert "too little; try" in refused(capsys, "fit", "--solve", "device", "--model", "70b", "--context", "1m", code=3)
+
+
+@pytest.mark.parametrize(
+    ("argv", "sentence"),
+    [
+        (("--solve", "device", "--hardware", "l4", "--context", "9"), "must come without one; got --hardware"),
+        (("--memory", "9GB", "--solve", "batch"), "--solve batch must come with --context"),
+        (("--memory", "9GB", "--context", "9", "--host", "ryzen-7950x"), "--host must come with --gpu-layers"),
+        (("--free", "9GB", "--solve", "batch"), "does not depend on --solve"),
+        (("--free", "9GB", "--block-tokens", "16"), "does not depend on --block-tokens"),
+        (("--hardware", "ryzen-7950x", "--context", "9"), "is a CPU; give --memory"),
+    ],
+)
+def test_questions_without_an_answer_are_refused(capsys: Capture, argv: tuple[str, ...], sentence: str) -> None:
+    assert sentence in refused(capsys, "fit", *argv)
+
+
+def test_ranks_share_the_cache_that_is_alone(capsys: Capture) -> None:
+    asked = ("fit", "--free", "10GB", "--model", "70b")
+    one, four = (loaded(capsys, *asked, "--tp", ranks)["max_tokens"] for ranks in ("1", "4"))
+    assert one * 4 <= four < one * 4 + 4
+
+
+def test_weights_are_looked_for_beside_the_storage_of_a_file(capsys: Capture, tmp_path: Path) -> None:
+    write_quantised(tmp_path, {"model.layers.0.mlp.up_proj.qweight": ("I32", [9, 700], 25_200)})
+    asked = ("fit", "--memory", "8GB", "--context", "64", "--model", str(tmp_path), "--solve", "weights")
+    found, untied = loaded(capsys, *asked), PRESETS["tiny"].arch.replace(tied_embeddings=False)
+    assert (found["weight_dtype"], found["weight_bytes"]) == ("bf16", 2 * parameter_count(untied))
 
 
 def test_scales_and_blocks_of_the_cache_are_terms_of_their_own(capsys: Capture) -> None:

@@ -65,3 +65,22 @@ def test_documents_take_fewer_flops_than_one_that_fills_the_sequence(capsys: Cap
     assert packed["flops"] < whole["flops"]
     # RoPE's turns are those of one sequence in both; 17 cumulative lengths of 4 bytes.
     assert packed["activation_bytes"] - whole["activation_bytes"] == 68
+
+
+@pytest.mark.parametrize(
+    ("argv", "said"),
+    [
+        (("--solve", "batch", "--recompute", "full"), "sequences a pass"),
+        (("--solve", "context", "--recompute", "full"), "tokens in each sequence"),
+        (("--solve", "rank", "--method", "lora"), "at most rank"),
+        (("--solve", "devices", "--zero", "3"), "devices with ZeRO 3"),
+        (("--solve", "recompute", "--method", "lora"), "recomputation"),
+        (("--solve", "optimizer", "--method", "lora"), "has the widest states that fit"),
+    ],
+)
+def test_what_was_looked_for_is_said_and_fits(capsys: Capture, argv: tuple[str, ...], said: str) -> None:
+    asked = ("tune", "--memory", "141GB", *argv)
+    assert said in printed(capsys, *asked)
+    data = loaded(capsys, *asked)
+    assert data["solved"] == argv[1]
+    assert data["total_bytes"] <= data["memory_bytes"]

@@ -4,7 +4,8 @@ import dataclasses
 
 import pytest
 
-from llamalab.analytic.ops import Op, forward_ops
+from llamalab.analytic.op import Op
+from llamalab.analytic.ops import forward_ops
 from llamalab.analytic.pass_shape import PassShape
 from llamalab.comparison.basis import rates_of
 from llamalab.records.record import Record

@@ -8,7 +8,7 @@ from llamalab.analytic.constants import choose
 from llamalab.analytic.forecast import forecast
 from llamalab.comparison import what_if as outlook
 from llamalab.comparison.comparison import Comparison
-from llamalab.comparison.what_if import BATCH, GENERATED, as_measured, changes, elsewhere, run_s, told_run
+from llamalab.comparison.what_if import BATCH, GENERATED, as_measured, changes, elsewhere, predicted_workload, run_s
 from llamalab.hardware import HARDWARE
 from llamalab.records.record import Record
 from tests.report.sample import sample_record
@@ -25,12 +25,12 @@ def comparison(record: Record) -> Comparison:
 
 
 def test_the_run_is_the_measured_prompt_and_some_tokens(comparison: Comparison) -> None:
-    work = told_run(comparison)
+    work = predicted_workload(comparison)
     assert (work.prompt, work.generate, work.batch, work.dtype) == (512, GENERATED, 1, "bf16")
 
 
 def test_every_device_of_the_table_is_told_once_the_fastest_first(comparison: Comparison) -> None:
-    work = told_run(comparison)
+    work = predicted_workload(comparison)
     rows = elsewhere(comparison.arch, work)
     assert sorted(row.spec.name for row in rows) == sorted(HARDWARE)
     known = [row.times.total_s for row in rows if row.times]
@@ -46,7 +46,7 @@ def test_every_device_of_the_table_is_told_once_the_fastest_first(comparison: Co
 
 def test_a_model_that_fits_no_device_alone_takes_as_few_as_hold_it() -> None:
     comparison = Comparison(sample_record("70b"))
-    rows = {row.spec.name: row for row in elsewhere(comparison.arch, told_run(comparison))}
+    rows = {row.spec.name: row for row in elsewhere(comparison.arch, predicted_workload(comparison))}
     assert rows["a100-80gb-sxm"].ranks == 2
     assert rows["mi300x-192gb"].ranks == 1
     assert rows["rtx4060-8gb"].times is None
@@ -56,10 +56,10 @@ def test_a_model_that_fits_no_device_alone_takes_as_few_as_hold_it() -> None:
 
 def test_a_stack_can_be_named_for_the_other_devices() -> None:
     comparison = Comparison(sample_record("7b"))
-    rows = {row.spec.name: row for row in elsewhere(comparison.arch, told_run(comparison), "vllm")}
+    rows = {row.spec.name: row for row in elsewhere(comparison.arch, predicted_workload(comparison), "vllm")}
     assert rows["h100-80gb-sxm"].basis.startswith("stack vllm")
     assert "vllm must have constants for apple" in str(rows["apple-m1max-64gb"].reason)
-    assumed = {row.spec.name: row for row in elsewhere(comparison.arch, told_run(comparison))}
+    assumed = {row.spec.name: row for row in elsewhere(comparison.arch, predicted_workload(comparison))}
     assert assumed["rtx4090-24gb"].basis.startswith("stack llama.cpp")
     assert assumed["h100-80gb-sxm"].basis == "shipped"
 
@@ -72,7 +72,7 @@ def test_changes_are_sorted_by_what_they_save(comparison: Comparison) -> None:
     names = {one.what for one in found}
     assert {"int4 weights", "int8 weights", "fp8 KV cache", f"batch of {BATCH}", "GQA-8, 8 KV heads"} <= names
     assert "flash in place of naive attention" not in names
-    now_s = run_s(comparison.basis, comparison.arch, told_run(comparison), as_measured(comparison))
+    now_s = run_s(comparison.basis, comparison.arch, predicted_workload(comparison), as_measured(comparison))
     assert now_s
     assert all(one.saved_s + one.total_s == pytest.approx(now_s) for one in found)
     assert all(0 < one.share < 1 for one in found)

@@ -97,6 +97,11 @@ def test_ways_far_from_the_best_of_their_contestant_are_not_raced() -> None:
     assert lab.near_the_best(warm) == list(warm)[:4]
 
 
+def test_no_yardstick_leaves_a_way_out_however_fast_it_is() -> None:
+    warm = {("llamalab bf16", "decode, ready"): 90.0, ("llamalab bf16", lab.PRODUCTS): 9.0}
+    assert lab.near_the_best(warm) == list(warm)
+
+
 def test_compiled_transformers_is_a_contestant_of_its_own_and_products_alone_are_the_ceiling() -> None:
     runs = samples({"llamalab bf16": 1.0, "transformers": 1.3}, 0.5)
     theirs = {f"{phase}, sdpa attention, compiled, static cache": [1.1] * 3 for phase in PHASES}

@@ -6,7 +6,8 @@ import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from llamalab.analytic.ops import add_up, forward_ops
+from llamalab.analytic.op import add_up
+from llamalab.analytic.ops import forward_ops
 from llamalab.analytic.pass_shape import PassShape
 from llamalab.model import StaticKVCache, Transformer
 from tests.model.families import FAMILIES

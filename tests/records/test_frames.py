@@ -45,7 +45,7 @@ def test_a_profile_is_phases_ops_and_memory() -> None:
         pytest.skip("the example was made before reports had profiles")
     made = llamalab.frames(profile)
     assert len(made["ops"]) == sum(len(phase.ops) for phase in profile.phases)
-    assert set(made["ops"].basis) <= {"measured", "extrapolated"}
+    assert all({*frame.basis} <= {"measured", "extrapolated"} for frame in made.values())
 
 
 def test_a_bench_is_tests_and_samples(tmp_path: Path) -> None:
@@ -55,6 +55,7 @@ def test_a_bench_is_tests_and_samples(tmp_path: Path) -> None:
     path.write_text(json.dumps(row) + "\n")
     made = llamalab.frames(path)
     assert list(made["tests"].test) == ["tg2"]
+    assert {*made["tests"].basis, *made["samples"].basis} == {"measured"}
     assert list(made["samples"].time_s) == [0.1, 0.2, 0.3, 0.4]
     assert list(made["samples"].repetition) == [0, 0, 1, 1]
 
@@ -64,6 +65,7 @@ def test_a_comparison_is_phases_and_ops(tmp_path: Path) -> None:
     path.write_text(result.to_json())
     made = llamalab.frames(path)
     assert list(made["phases"].phase) == ["prefill", "decode"]
+    assert {*made["phases"].basis, *made["ops"].basis} == {"predicted"}
     assert made["ops"].groupby("phase").delta_s.sum()["decode"] == pytest.approx(made["phases"].delta_s[1])
     path.write_text('{"comparisons": [{"phases": 3}]}')
     with pytest.raises(FormatError, match="what llamalab compare prints"):

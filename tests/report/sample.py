@@ -6,7 +6,8 @@ from typing import Any
 from llamalab.analytic.activations import attention_bytes, peak_activation_bytes
 from llamalab.analytic.attention_cost import AttentionShape, flash_step, naive_steps, total
 from llamalab.analytic.kv_cache import kv_bytes
-from llamalab.analytic.ops import Op, forward_ops
+from llamalab.analytic.op import Op
+from llamalab.analytic.ops import forward_ops
 from llamalab.analytic.params import parameter_count
 from llamalab.analytic.pass_shape import PassShape
 from llamalab.presets import resolve_model

@@ -10,7 +10,7 @@ import pytest
 from llamalab.comparison.claims import coverage, memory_held, phase_held, wrong_winners
 from llamalab.comparison.comparison import Comparison
 from llamalab.comparison.sentences import verdict
-from llamalab.comparison.what_if import actions, as_measured, elsewhere, run_s, told_run
+from llamalab.comparison.what_if import actions, as_measured, elsewhere, predicted_workload, run_s
 from llamalab.comparison.wording import signed_percent, tokens_per_s
 from llamalab.formatting import format_bytes, format_seconds
 from llamalab.hardware import WIDELY_USED
@@ -57,9 +57,9 @@ def seconds_of(record: Record, comparison: Comparison) -> Iterator[float]:
         yield from (row.predicted_s or 0.0 for row in phase.rows)
         yield from (part[1] or 0.0 for part in phase.parts)
     yield from (row.predicted_s or 0.0 for row in comparison.attention)
-    rows = elsewhere(comparison.arch, told_run(comparison), names=WIDELY_USED)
+    rows = elsewhere(comparison.arch, predicted_workload(comparison), names=WIDELY_USED)
     yield from (row.times.total_s for row in rows if row.times)
-    yield run_s(comparison.basis, comparison.arch, told_run(comparison), as_measured(comparison)) or 0.0
+    yield run_s(comparison.basis, comparison.arch, predicted_workload(comparison), as_measured(comparison)) or 0.0
     for one in actions(comparison, rows):
         yield from (one.saved_s, one.total_s)
     for table in llama_2_tables(comparison).values():

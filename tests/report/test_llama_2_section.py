@@ -9,7 +9,7 @@ from llamalab.analytic.difference import cost_of, nearest_llama_2
 from llamalab.analytic.params import parameter_count
 from llamalab.analytic.workload import Workload
 from llamalab.comparison.comparison import Comparison
-from llamalab.comparison.what_if import as_measured, run_s, told_run
+from llamalab.comparison.what_if import as_measured, predicted_workload, run_s
 from llamalab.presets import PRESETS
 from llamalab.report import csv_files, render
 from llamalab.report.page import report_tables
@@ -34,7 +34,7 @@ def test_terms_lead_from_the_nearest_llama_2_to_the_model(model: str) -> None:
     )  # fmt: skip
     for key in ("prefill_s", "decode_s"):
         assert float(first[key]) + sum(float(term[key]) for term in terms) == pytest.approx(float(last[key]), rel=1e-9)
-    work = told_run(comparison)
+    work = predicted_workload(comparison)
     own_s = run_s(comparison.basis, comparison.arch, work._replace(generate=1), as_measured(comparison))
     assert float(last["prefill_s"]) == pytest.approx(own_s, rel=1e-9)
     exact = cost_of(comparison.arch, Workload(work.prompt, dtype=record.dtype))

@@ -19,15 +19,15 @@ from llamalab.analytic.rate_constants import CLASSES
 from llamalab.analytic.roofline import Rates, moved_bytes
 from llamalab.analytic.run_memory import memory_needed
 from llamalab.analytic.workload import Workload
-from llamalab.arch import ON_DISK, LlamaArch
-from llamalab.arch.runnable import RUNS
+from llamalab.arch import LlamaArch
 from llamalab.comparison.comparison import Comparison
-from llamalab.comparison.what_if import elsewhere, run_s, told_run
+from llamalab.comparison.what_if import elsewhere, predicted_workload, run_s
 from llamalab.hardware import WIDELY_USED, find_hardware
+from llamalab.presets import PRESETS
 from llamalab.records.record import Record
 from llamalab.records.roof import Roof
 from llamalab.report.layout import TEMPLATE_FOLDER
-from llamalab.report.settings import SHAPE, page_settings
+from llamalab.report.settings import page_settings, script_knows
 from tests.report.conftest import Browser
 from tests.report.sample import sample_record
 
@@ -137,7 +137,7 @@ def test_the_script_computes_what_python_computes(
     comparisons: list[Comparison], browse: Browser, tmp_path: Path
 ) -> None:
     noise = random.Random(11)
-    data = [page_settings(one, elsewhere(one.arch, told_run(one), names=WIDELY_USED)) for one in comparisons]
+    data = [page_settings(one, elsewhere(one.arch, predicted_workload(one), names=WIDELY_USED)) for one in comparisons]
     asked = []
     for number in range(SETTINGS):
         page = number % len(data)
@@ -167,7 +167,7 @@ def test_the_script_computes_what_python_computes(
 
 def test_settings_begin_with_the_measured_run(comparisons: list[Comparison]) -> None:
     for comparison in comparisons:
-        data = page_settings(comparison, elsewhere(comparison.arch, told_run(comparison), names=WIDELY_USED))
+        data = page_settings(comparison, elsewhere(comparison.arch, predicted_workload(comparison), names=WIDELY_USED))
         start = data["start"]
         assert (start["prompt"], start["batch"], start["kv_heads"]) == (512, 1, comparison.arch.n_kv_heads)
         assert start["kv"] == comparison.record.dtype
@@ -176,7 +176,6 @@ def test_settings_begin_with_the_measured_run(comparisons: list[Comparison]) -> 
         assert all(start[key] in data["choices"][key] for key in data["choices"])
 
 
-def test_the_script_reads_every_field_that_changes_what_a_model_costs() -> None:
-    """One that the model learns to run must be told to the page too."""
-    without_cost = {"rope_scaling", "rotary_fraction", *ON_DISK}  # the fraction stands as rotary_dim
-    assert set(RUNS) - without_cost <= set(SHAPE)
+def test_a_page_has_settings_only_where_the_script_knows_the_model() -> None:
+    assert all(script_knows(PRESETS[name].arch) for name in FAMILIES)
+    assert not any(script_knows(PRESETS[name].arch) for name in ("mixtral-8x7b", "gemma-2-2b", "gpt-oss-20b"))

@@ -22,7 +22,8 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from llamalab import LlamaArch, StaticKVCache, Transformer, build
 from llamalab.analytic.kv_cache import kv_bytes
-from llamalab.analytic.ops import add_up, forward_ops
+from llamalab.analytic.op import add_up
+from llamalab.analytic.ops import forward_ops
 from llamalab.analytic.params import parameter_count, weight_bytes
 from llamalab.analytic.pass_shape import PassShape
 from llamalab.measure.device.peak_memory import running_peak

@@ -50,8 +50,10 @@ def text_table(head: Row, rows: Sequence[Row]) -> str:
     """
     widths = [max(map(len, column)) for column in zip(head, *rows, strict=True)]
     lines = [
-        "  ".join(cell.ljust(width) if not place else cell.rjust(width)
-                  for place, (cell, width) in enumerate(zip(row, widths, strict=True)))
+        "  ".join(
+            cell.ljust(width) if not place else cell.rjust(width)
+            for place, (cell, width) in enumerate(zip(row, widths, strict=True))
+        )
         for row in (head, *rows)
-    ]  # fmt: skip
+    ]
     return "\n".join(line.rstrip() for line in lines)

@@ -57,9 +57,13 @@ class Worker:
         self._complaints = tempfile.TemporaryFile("w+", errors="replace")  # noqa: SIM115 - closed in __exit__
         path = os.pathsep.join([str(tree), str(HARNESS)])
         self._process = subprocess.Popen(
-            [sys.executable, "-P", "-m", "speedgate.worker"], text=True, stdin=subprocess.PIPE, stdout=subprocess.PIPE,
-            stderr=self._complaints, env=os.environ | ENVIRONMENT | {"PYTHONPATH": path},
-        )  # fmt: skip
+            [sys.executable, "-P", "-m", "speedgate.worker"],
+            text=True,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=self._complaints,
+            env=os.environ | ENVIRONMENT | {"PYTHONPATH": path},
+        )
 
     def __enter__(self) -> "Worker":
         return self

@@ -41,8 +41,10 @@ def compared(old: StoredRun, new: StoredRun) -> str:
         cells = [ABSENT if median is None else format_seconds(median) for median in pair]
         change = f"{pair[1] / pair[0] - 1:+.1%}" if pair[0] and pair[1] else ""
         rows.append((name, *cells, change))
-    lines = [f"{what} {run.number}: {run.commit}, {run.made_on[:19]}, {run.machine}"
-             for what, run in (("old", old), ("new", new))]  # fmt: skip
+    lines = [
+        f"{what} {run.number}: {run.commit}, {run.made_on[:19]}, {run.machine}"
+        for what, run in (("old", old), ("new", new))
+    ]
     if old.machine != new.machine:
         lines.append("two machines: the changes say more about them than about the revisions")
     return "\n".join([*lines, text_table(HEAD, rows), "median wall times; nothing is decided by them"])

@@ -54,7 +54,8 @@ def prefill_block() -> Work:
 def calculators() -> Work:
     """The op table of a 70B prefill and the KV caches of a 7B model."""
     from llamalab.analytic.kv_cache import kv_variants
-    from llamalab.analytic.ops import add_up, forward_ops
+    from llamalab.analytic.op import add_up
+    from llamalab.analytic.ops import forward_ops
     from llamalab.analytic.pass_shape import PassShape
     from llamalab.presets import PRESETS
 

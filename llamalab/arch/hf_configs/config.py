@@ -1,7 +1,7 @@
-"""The architecture that a Hugging Face `config.json` describes, read with the defaults of transformers' own classes.
+"""The architecture of a Hugging Face `config.json`, with the defaults of transformers' own classes.
 
-Where a key is absent the class of the `model_type` decides (`families`); null is what the class makes of null.
-RoPE may be written as transformers 4 does (rope_theta, rope_scaling) or 5 (rope_parameters).
+The class of the `model_type` decides on absent keys (`families`); null has the effect that it has in the class.
+RoPE may be given in the form of transformers 4 (rope_theta, rope_scaling) or 5 (rope_parameters).
 """
 
 import math
@@ -31,11 +31,10 @@ _STATE = ("mamba_d_state", "ssm_state_size", "state_size", "ssm_cfg", "linear_nu
 
 
 def from_hf_config(config: dict[str, Any]) -> LlamaArch:
-    """Read a Hugging Face `config.json`; a text_config without other senses around it is read in its place.
+    """Read a Hugging Face `config.json`; the text_config of a text-only model is read in its place.
 
-    Raises FormatError, by name and with what is missing, for what is no such model: MLA, state-space hybrids,
-    multimodal wrappers, another activation or RoPE; InputError for values that cannot be, KeyError for sizes that are
-    absent.
+    Raises FormatError, naming the model and the unsupported part (MLA, state-space hybrids, multimodal wrappers,
+    another activation or RoPE); InputError for invalid values, KeyError for missing sizes.
     """
     _refuse_other_senses(config)
     if isinstance(config.get("text_config"), dict) and "hidden_size" not in config:
@@ -68,13 +67,13 @@ def from_hf_config(config: dict[str, Any]) -> LlamaArch:
 
 
 def _given(data: dict[str, Any], key: str, default: Any) -> Any:
-    """The value of a key, or the default where it is absent or null; a 0 stays a 0 and is refused."""
+    """The value of a key, or the default where it is absent or null; a 0 is not replaced."""
     value = data.get(key)
     return default if value is None else value
 
 
 def _whole(data: dict[str, Any], key: str, default: Any = None, *, least: int = 1, most: int = MAX_SIZE) -> int:
-    """A count; what has no default must be there."""
+    """A count; required without a default."""
     value = data[key] if default is None else _given(data, key, default)
     return whole(value, f"{key} of config.json", least=least, most=most)
 
@@ -125,7 +124,7 @@ def _family(config: dict[str, Any]) -> Family:
 
 
 def _activation(config: dict[str, Any]) -> str:
-    # Gemma 1 files name an older activation in hidden_act; the newer key counts.
+    # Gemma 1 files have an outdated activation in hidden_act; the newer key counts.
     name = _given(config, "hidden_activation", _given(config, "hidden_act", "silu"))
     if not isinstance(name, str) or name not in _ACTIVATIONS:
         raise FormatError(f"hidden_act of config.json must be one of {', '.join(_ACTIVATIONS)}; got {name!r}")
@@ -140,7 +139,7 @@ def _cap_fields(config: dict[str, Any]) -> dict[str, Any]:
 
 
 def _window_fields(config: dict[str, Any], family: Family, n_layers: int) -> dict[str, Any]:
-    # Files of models that do not slide may say 0, null, or that the number is not used.
+    # Files of models without a window may have 0, null, or a key that disables it.
     window = config.get("sliding_window") if _flag(config, "use_sliding_window", default=True) else None
     kinds = config.get("layer_types")
     if not window:
@@ -158,7 +157,7 @@ def _window_fields(config: dict[str, Any], family: Family, n_layers: int) -> dic
 
 
 def _experts(config: dict[str, Any], family: Family, n_layers: int) -> Experts | None:
-    # Mixtral, Qwen and DeepSeek name the same numbers differently.
+    # Mixtral, Qwen and DeepSeek have different keys for the same sizes.
     names = [name for name in ("num_local_experts", "num_experts", "n_routed_experts") if config.get(name)]
     if not names:
         return None
@@ -177,7 +176,7 @@ def _experts(config: dict[str, Any], family: Family, n_layers: int) -> Experts |
 
 def _rope_fields(config: dict[str, Any]) -> dict[str, Any]:
     rope = _object(config, "rope_parameters") or _object(config, "rope_scaling")
-    if "full_attention" in rope:  # a RoPE per kind of layer: that of the layers that see everything
+    if "full_attention" in rope:  # RoPE by kind of layer: that of the layers without a window
         rope = _object(rope, "full_attention")
     theta = _given(rope, "rope_theta", _given(config, "rope_theta", 10_000.0))
     fraction = _given(rope, "partial_rotary_factor", _given(config, "partial_rotary_factor", 1.0))
@@ -193,12 +192,12 @@ def _object(data: dict[str, Any], key: str) -> dict[str, Any]:
 
 def _rope_scaling(config: dict[str, Any], rope: dict[str, Any]) -> RopeScaling | None:
     kind = rope.get("rope_type", rope.get("type", "default"))
-    if kind in ("default", "mrope"):  # for text alone, the three positions of mrope are one
+    if kind in ("default", "mrope"):  # for text alone, the three positions of mrope are equal
         return None
     if "short_factor" in rope:
         kind = "longrope"  # Phi-3's first files call it su or yarn
     positions = _positions(config)
-    # transformers lets the outer key win, which Phi-3 has, and takes dynamic NTK's from the context itself.
+    # In transformers the outer key takes precedence, as in Phi-3's files; dynamic NTK's is the context itself.
     key = "original_max_position_embeddings"
     original = positions if kind == "dynamic" else _whole(config, key, _whole(rope, key, positions), least=2)
     factor = _number(rope, "factor", positions / original)
@@ -232,7 +231,7 @@ def _rope_scaling(config: dict[str, Any], rope: dict[str, Any]) -> RopeScaling |
 
 
 def _yarn_attention(rope: dict[str, Any], factor: float) -> float:
-    """What the files call mscale (arXiv 2309.00071, equation 22; the quotient is DeepSeek's)."""
+    """The factor on cosine and sine, mscale in files (arXiv 2309.00071, equation 22; the quotient is DeepSeek's)."""
 
     def grown(scale: float) -> float:
         return 1.0 if factor <= 1 else 0.1 * scale * math.log(factor) + 1.0

@@ -1,9 +1,9 @@
 """Families of models by the `model_type` of their config.json: one row each, of data.
 
-Those that the built-in model runs, or could but for a constant; dense models of other blocks, which the calculators
-answer for, are in `relatives`, mixtures of experts in `mixtures`. Source of all: transformers 5.23,
-models/<model_type>/configuration_*.py and modeling_*.py, where no other is named. Sizes have no default here: a file
-without them is no description of a model.
+Families that the built-in model runs, or would run but for a constant; dense models of other blocks, for the
+calculators alone, are in `relatives`, mixtures of experts in `mixtures`. Source: transformers 5.23,
+models/<model_type>/configuration_*.py and modeling_*.py, unless a row names another. Sizes have no default: a file
+without them does not describe a model.
 """
 
 from llamalab.arch.hf_configs.family import (
@@ -99,7 +99,7 @@ FAMILIES: dict[str, Family] = {
         {"head_dim": 128, "num_key_value_heads": 8, "rms_norm_eps": 1e-5, "max_position_embeddings": 131_072},
         biases=_LLAMA_BIASES,
     ),
-    "ministral3": Family(  # its queries are scaled by their position where its RoPE says how
+    "ministral3": Family(  # its queries are scaled by their position where its RoPE has a setting for it
         {"num_key_value_heads": 8, "head_dim": 128, "rms_norm_eps": 1e-5, "max_position_embeddings": 262_144},
         also=lambda config, layers: {
             "scaled_streams": bool((config.get("rope_parameters") or {}).get("llama_4_scaling_beta"))

@@ -1,4 +1,4 @@
-"""Models that are described nowhere here, by the `model_type` of their config.json, with what is missing for each."""
+"""Unsupported models by the `model_type` of their config.json, with the part that an architecture cannot describe."""
 
 _MLA = "multi-head latent attention (MLA), whose cache holds compressed keys and values"
 _STATE_SPACE = "state-space layers, whose memory does not grow with the context"

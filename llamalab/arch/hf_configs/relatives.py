@@ -1,7 +1,7 @@
-"""Models beside Llama's family, by the `model_type` of their config.json: other norms or blocks, layers without RoPE.
+"""Models related to Llama, by the `model_type` of their config.json: other norms or blocks, layers without RoPE.
 
-The calculators answer for them; which of them the built-in model runs says llamalab.arch.runnable. Source: transformers
-5.23, models/<model_type>/configuration_*.py and modeling_*.py, where no other is named.
+The calculators accept them; llamalab.arch.runnable states which of them the built-in model runs. Source: transformers
+5.23, models/<model_type>/configuration_*.py and modeling_*.py, unless a row names another.
 """
 
 from llamalab.arch.hf_configs.family import (
@@ -21,7 +21,7 @@ _BAICHUAN_2_WORDS = 125_696
 
 
 def _every_so_many_unrotated(config: Config, layers: int) -> dict[str, Any]:
-    """SmolLM3: `no_rope_layers` has 1 for a layer that is turned; else the last of `no_rope_layer_interval` is not."""
+    """SmolLM3: `no_rope_layers` has 1 for a layer with RoPE; else each last of `no_rope_layer_interval` has none."""
     turned = config.get("no_rope_layers")
     every = config.get("no_rope_layer_interval", 4)
     kinds = [(layer + 1) % every != 0 for layer in range(layers)] if turned is None else turned[:layers]
@@ -29,7 +29,7 @@ def _every_so_many_unrotated(config: Config, layers: int) -> dict[str, Any]:
 
 
 def _full_layers_unrotated(config: Config, layers: int) -> dict[str, Any]:
-    """Cohere 2 and EXAONE 4 turn the layers that slide, and all where none does."""
+    """Cohere 2 and EXAONE 4 apply RoPE to windowed layers, and to all where none is windowed."""
     if not config.get("sliding_window"):
         return {}
     kinds = config.get("layer_types")
@@ -39,7 +39,7 @@ def _full_layers_unrotated(config: Config, layers: int) -> dict[str, Any]:
 
 
 def _baichuan(config: Config, layers: int) -> dict[str, Any]:
-    """Its 13B, whose files know model_max_length alone, has ALiBi; Baichuan 2 is told by its vocabulary."""
+    """The 13B, whose files have model_max_length alone, has ALiBi; Baichuan 2 is recognised by its vocabulary."""
     alibi = "max_position_embeddings" not in config
     normed = config.get("vocab_size") == _BAICHUAN_2_WORDS
     fields: dict[str, Any] = {"normed_head": normed}

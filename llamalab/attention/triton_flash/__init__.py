@@ -5,7 +5,7 @@ TRITON_INTERPRET=1 in the environment before that, the kernels run on the CPU, w
 are tested where there is no GPU.
 
 Belongs here: one file a kernel, `plan` (tiles and splits by shape), and the calls that launch them.
-Does not belong here: other backends (attention), KV caches (model), what attention costs (analytic.attention_cost).
+Does not belong here: other backends (attention), KV caches (model), the cost of attention (analytic.attention_cost).
 """
 
 import importlib.util
@@ -20,7 +20,8 @@ from llamalab.attention.triton_flash.few_queries import decode_attention
 from llamalab.attention.triton_flash.launch import Flash, interpreted
 from llamalab.attention.triton_flash.many_queries import prefill
 from llamalab.attention.triton_flash.plan import takes_decode
-from llamalab.errors import MissingError, UnavailableError
+from llamalab.errors import UnavailableError
+from llamalab.extras import missing
 
 __all__ = ["Flash", "attend", "check", "decode_attention", "flash", "interpreted", "prefill"]
 
@@ -45,9 +46,9 @@ def flash(q_BHTE: Tensor, k_BKSE: Tensor, v_BKSE: Tensor, *, query_offset: int, 
 
 
 def check(shape: AttentionShape, device: torch.device) -> None:
-    """Say what the kernels cannot do. Raises MissingError, UnavailableError."""
+    """Raise MissingError or UnavailableError for a call that the kernels do not support."""
     if importlib.util.find_spec("triton") is None:
-        raise MissingError("attention 'triton' needs the package triton; it is not installed; pip install triton")
+        raise missing("triton", "attention 'triton'")
     if not interpreted():
         if device.type != "cuda":
             raise UnavailableError(

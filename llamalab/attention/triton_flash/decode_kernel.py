@@ -1,4 +1,4 @@
-"""Attention of a few queries: as fast as K and V can be read, if every part of the chip reads.
+"""Attention of a few queries at the memory bandwidth of the GPU, with keys split over all multiprocessors.
 
 One query has no tile to share K and V with except the other heads of its group, so these become
 the rows of the tile: K and V are read once per group, not once per query head. One program per
@@ -19,13 +19,41 @@ from llamalab.attention.triton_flash.step_kernel import attend_tile, finish, loa
 
 @triton.jit(do_not_specialize=["new_tokens", "context_tokens", "position", "window"])
 def decode_kernel(
-    q_ptr, k_ptr, v_ptr, z_ptr, lse_ptr, part_ptr, part_lse_ptr, arrived_ptr,
-    stride_qb, stride_qh, stride_qt, stride_kb, stride_kh, stride_kt, stride_vb, stride_vh, stride_vt,
-    new_tokens, context_tokens, position, window, scale_log2,
-    GROUP: tl.constexpr, HEAD_DIM: tl.constexpr, PADDED_DIM: tl.constexpr, PRECISION: tl.constexpr,
-    WINDOWED: tl.constexpr, POSITION_IN_MEMORY: tl.constexpr, ROWS: tl.constexpr, KEY_TILE: tl.constexpr,
-    PARTS: tl.constexpr, FOLDED: tl.constexpr, FOLD_ROWS: tl.constexpr, FOLD_SPLITS: tl.constexpr,
-):  # fmt: skip
+    q_ptr,
+    k_ptr,
+    v_ptr,
+    z_ptr,
+    lse_ptr,
+    part_ptr,
+    part_lse_ptr,
+    arrived_ptr,
+    stride_qb,
+    stride_qh,
+    stride_qt,
+    stride_kb,
+    stride_kh,
+    stride_kt,
+    stride_vb,
+    stride_vh,
+    stride_vt,
+    new_tokens,
+    context_tokens,
+    position,
+    window,
+    scale_log2,
+    GROUP: tl.constexpr,
+    HEAD_DIM: tl.constexpr,
+    PADDED_DIM: tl.constexpr,
+    PRECISION: tl.constexpr,
+    WINDOWED: tl.constexpr,
+    POSITION_IN_MEMORY: tl.constexpr,
+    ROWS: tl.constexpr,
+    KEY_TILE: tl.constexpr,
+    PARTS: tl.constexpr,
+    FOLDED: tl.constexpr,
+    FOLD_ROWS: tl.constexpr,
+    FOLD_SPLITS: tl.constexpr,
+):
     """All queries of one group of heads against one split of the keys; outputs are contiguous."""
     split, kv_head, batch = tl.program_id(0), tl.program_id(1), tl.program_id(2).to(tl.int64)
     n_splits, group = tl.num_programs(0), batch * tl.num_programs(1) + kv_head
@@ -61,14 +89,54 @@ def decode_kernel(
         visible_to_all = first
     for start in range(first, visible_to_all, KEY_TILE):
         max_R, sum_R, acc_RE = attend_tile(
-            q_RE, max_R, sum_R, acc_RE, k_ptr, v_ptr, stride_kt, stride_vt, 0, 0, start, visible,
-            position_R, window, scale_log2, HEAD_DIM, PADDED_DIM, KEY_TILE, False, WINDOWED, False, PRECISION,
-        )  # fmt: skip
+            q_RE,
+            max_R,
+            sum_R,
+            acc_RE,
+            k_ptr,
+            v_ptr,
+            stride_kt,
+            stride_vt,
+            0,
+            0,
+            start,
+            visible,
+            position_R,
+            window,
+            scale_log2,
+            HEAD_DIM,
+            PADDED_DIM,
+            KEY_TILE,
+            False,
+            WINDOWED,
+            False,
+            PRECISION,
+        )
     for start in range(visible_to_all, visible_to_any, KEY_TILE):
         max_R, sum_R, acc_RE = attend_tile(
-            q_RE, max_R, sum_R, acc_RE, k_ptr, v_ptr, stride_kt, stride_vt, 0, 0, start, visible,
-            position_R, window, scale_log2, HEAD_DIM, PADDED_DIM, KEY_TILE, True, WINDOWED, False, PRECISION,
-        )  # fmt: skip
+            q_RE,
+            max_R,
+            sum_R,
+            acc_RE,
+            k_ptr,
+            v_ptr,
+            stride_kt,
+            stride_vt,
+            0,
+            0,
+            start,
+            visible,
+            position_R,
+            window,
+            scale_log2,
+            HEAD_DIM,
+            PADDED_DIM,
+            KEY_TILE,
+            True,
+            WINDOWED,
+            False,
+            PRECISION,
+        )
 
     z_RE, lse_R = finish(max_R, sum_R, acc_RE)
     to_z_ptr, to_lse_ptr, first_row = z_ptr, lse_ptr, group * n_rows
@@ -82,18 +150,37 @@ def decode_kernel(
         tl.debug_barrier()  # every thread's part is written before one of them says so
         if tl.atomic_add(arrived_ptr + group, 1, sem="acq_rel") == n_splits - 1:
             weigh(
-                part_ptr, part_lse_ptr, z_ptr, lse_ptr, group * n_rows, n_rows,
-                tl.num_programs(1) * tl.num_programs(2) * n_rows, n_splits,
-                HEAD_DIM, PADDED_DIM, FOLD_ROWS, FOLD_SPLITS,
-            )  # fmt: skip
+                part_ptr,
+                part_lse_ptr,
+                z_ptr,
+                lse_ptr,
+                group * n_rows,
+                n_rows,
+                tl.num_programs(1) * tl.num_programs(2) * n_rows,
+                n_splits,
+                HEAD_DIM,
+                PADDED_DIM,
+                FOLD_ROWS,
+                FOLD_SPLITS,
+            )
             tl.store(arrived_ptr + group, 0)  # ready for the next launch
 
 
 @triton.jit
 def weigh(
-    part_ptr, part_lse_ptr, z_ptr, lse_ptr, first_row, n_rows, rows_of_a_split, n_splits,
-    HEAD_DIM: tl.constexpr, PADDED_DIM: tl.constexpr, ROWS: tl.constexpr, SPLITS: tl.constexpr,
-):  # fmt: skip
+    part_ptr,
+    part_lse_ptr,
+    z_ptr,
+    lse_ptr,
+    first_row,
+    n_rows,
+    rows_of_a_split,
+    n_splits,
+    HEAD_DIM: tl.constexpr,
+    PADDED_DIM: tl.constexpr,
+    ROWS: tl.constexpr,
+    SPLITS: tl.constexpr,
+):
     """The partial outputs of up to ROWS rows, weighed by exp of their log-sum-exp, SPLITS of them at a time."""
     row_R, e = tl.arange(0, ROWS), tl.arange(0, PADDED_DIM)
     inside_R, inside_E = row_R < n_rows, e < HEAD_DIM

@@ -1,4 +1,4 @@
-"""Several forms of one call: all are tried once for each kind of call, and the fastest that is right is remembered."""
+"""Variants of one kernel call: all are tried once per kind of call, and the fastest correct one is remembered."""
 
 from collections.abc import Callable, Hashable, Mapping
 
@@ -36,7 +36,7 @@ class Fastest:
 def _equals(call: Callable[[], Flash], expected: Flash) -> bool:
     try:
         found = call()
-    except Exception:  # what a compiler or a driver refuses is not a form of this device
+    except Exception:  # a variant that the compiler or driver refuses is not available on this device
         return False
     scale = float(expected.z_BHTE.abs().amax()) or 1.0
     return all(

@@ -1,4 +1,4 @@
-"""Launches of the decode kernel: keys in splits, so that a few queries keep the whole chip reading."""
+"""Launches of the decode kernel: keys in splits, so that a few queries use all multiprocessors."""
 
 import torch
 from torch import Tensor
@@ -6,8 +6,8 @@ from torch import Tensor
 from llamalab.attention.triton_flash.launch import FUSED, Flash, constants, default_scale, empty_lse, padded, strides
 from llamalab.attention.triton_flash.plan import decode_plan, decode_tile, power_of_2
 
-_PROGRAMS_PER_SM = 2  # programs of the decode kernel that share a multiprocessor's memory on chip
-_INTERPRETED_SMS = 4  # stands for a small GPU, so that the interpreter runs the splits too
+_PROGRAMS_PER_SM = 2  # programs of the decode kernel per multiprocessor, limited by its shared memory
+_INTERPRETED_SMS = 4  # a small GPU, so that the interpreter runs the splits too
 
 
 def decode_attention(
@@ -43,18 +43,47 @@ def decode_attention(
     if plan.folded and arrived_G is None:
         arrived_G = torch.zeros(groups, dtype=torch.int32, device=q_BHTE.device)
     decode_kernel[(plan.n_splits, n_kv_heads, batch)](
-        q_BHTE, k_BKSE, v_BKSE, z_BHTE, lse_BHT, part_sBHTE, part_lse_sBHT, arrived_G if plan.folded else lse_BHT,
-        *strides(q_BHTE, k_BKSE, v_BKSE), new_tokens, context, query_offset, window or 0, default_scale(q_BHTE),
-        **constants(q_BHTE, k_BKSE, window), POSITION_IN_MEMORY=isinstance(query_offset, Tensor), ROWS=rows,
-        KEY_TILE=key_tile, PARTS=plan.n_splits > 1, FOLDED=plan.folded, FOLD_ROWS=plan.fold_rows,
-        FOLD_SPLITS=plan.fold_splits, num_warps=num_warps, num_stages=num_stages, **FUSED,
-    )  # fmt: skip
+        q_BHTE,
+        k_BKSE,
+        v_BKSE,
+        z_BHTE,
+        lse_BHT,
+        part_sBHTE,
+        part_lse_sBHT,
+        arrived_G if plan.folded else lse_BHT,
+        *strides(q_BHTE, k_BKSE, v_BKSE),
+        new_tokens,
+        context,
+        query_offset,
+        window or 0,
+        default_scale(q_BHTE),
+        **constants(q_BHTE, k_BKSE, window),
+        POSITION_IN_MEMORY=isinstance(query_offset, Tensor),
+        ROWS=rows,
+        KEY_TILE=key_tile,
+        PARTS=plan.n_splits > 1,
+        FOLDED=plan.folded,
+        FOLD_ROWS=plan.fold_rows,
+        FOLD_SPLITS=plan.fold_splits,
+        num_warps=num_warps,
+        num_stages=num_stages,
+        **FUSED,
+    )
     if plan.n_splits > 1 and not plan.folded:
         n_rows = lse_BHT.numel()
         combine_kernel[(n_rows,)](
-            part_sBHTE, part_lse_sBHT, z_BHTE, lse_BHT, plan.n_splits, n_rows, HEAD_DIM=head_dim,
-            PADDED_DIM=padded(head_dim), SPLITS=plan.fold_splits, num_warps=4, **FUSED,
-        )  # fmt: skip
+            part_sBHTE,
+            part_lse_sBHT,
+            z_BHTE,
+            lse_BHT,
+            plan.n_splits,
+            n_rows,
+            HEAD_DIM=head_dim,
+            PADDED_DIM=padded(head_dim),
+            SPLITS=plan.fold_splits,
+            num_warps=4,
+            **FUSED,
+        )
     return Flash(z_BHTE, lse_BHT)
 
 

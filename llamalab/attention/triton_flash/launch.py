@@ -1,4 +1,4 @@
-"""What launches of both kernels share: their result, constants, strides and precision."""
+"""Common parts of launches of both kernels: output, constants, strides and precision."""
 
 import os
 from typing import Any, NamedTuple
@@ -25,7 +25,7 @@ def interpreted() -> bool:
 
 
 def constants(q_BHTE: Tensor, k_BKSE: Tensor, window: int | None) -> dict[str, Any]:
-    """What both kernels are compiled for."""
+    """The compile-time constants of both kernels."""
     head_dim = q_BHTE.shape[-1]
     return {
         "WINDOWED": window is not None,

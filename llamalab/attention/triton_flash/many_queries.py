@@ -1,9 +1,8 @@
 """Launches of the prefill kernel, in the form that was the fastest on the GPU at hand.
 
-Plain: every warp computes addresses and loads. Described: the chip's copy engine brings tiles of keys and values (TMA,
-from compute capability 9.0 on). Specialised: one warp brings tiles while others multiply (Hopper); where it cannot run,
-the plain form does. The last has not run on a GPU yet, where a mistake could wait for ever: it runs only where it is
-named.
+Plain: every warp computes addresses and loads. Described: tiles of keys and values are copied by TMA (from compute
+capability 9.0 on). Specialised: one warp loads tiles while others multiply (Hopper); where it is unavailable, the
+plain form runs. The last has not run on a GPU yet, where a bug could hang: it runs only where it is named.
 """
 
 from collections.abc import Callable
@@ -121,10 +120,20 @@ def _launch_specialised(q_BHTE: Tensor, k_BKSE: Tensor, v_BKSE: Tensor, query_of
 
     z_BHTE, lse_BHT = torch.empty_like(q_BHTE), empty_lse(q_BHTE)
     specialised_kernel[(-(-new_tokens // tile.query_tile), n_heads, batch)](
-        described(q_BHTE, tile.query_tile), described(k_BKSE, tile.key_tile), described(v_BKSE, tile.key_tile),
-        z_BHTE, lse_BHT, *strides(z_BHTE), new_tokens, query_offset, default_scale(q_BHTE),
-        GROUP=n_heads // k_BKSE.shape[1], STAGES=tile.stages, WARPS=tile.num_warps, num_warps=tile.num_warps,
-    )  # fmt: skip
+        described(q_BHTE, tile.query_tile),
+        described(k_BKSE, tile.key_tile),
+        described(v_BKSE, tile.key_tile),
+        z_BHTE,
+        lse_BHT,
+        *strides(z_BHTE),
+        new_tokens,
+        query_offset,
+        default_scale(q_BHTE),
+        GROUP=n_heads // k_BKSE.shape[1],
+        STAGES=tile.stages,
+        WARPS=tile.num_warps,
+        num_warps=tile.num_warps,
+    )
     return Flash(z_BHTE, lse_BHT)
 
 

@@ -1,9 +1,9 @@
-"""How a call is cut for the chip: splits of the keys, and tiles that fit. Only numbers: Triton is not imported."""
+"""Splits of the keys and tile sizes for a call. Only numbers: Triton is not imported."""
 
 import functools
 from typing import NamedTuple
 
-# A program begins with the queries and ends with its part: about as long as a tile of keys takes.
+# Overhead of a program for reading queries and writing its part, about the time of one tile of keys.
 _TILES_TO_BEGIN_AND_END = 1
 _MOST_WAVES = 4  # more would only add beginnings and ends
 # Parts, counted in rows of queries, that one program reads as fast as a second kernel could be started.
@@ -41,7 +41,7 @@ def decode_plan(groups: int, rows: int, tiles: int, slots: int, n_splits: int | 
 
 
 def takes_decode(group: int, new_tokens: int, half: bool) -> bool:
-    """Whether the decode kernel holds so many rows of queries; K and V are then what takes the time.
+    """Whether the decode kernel supports so many rows of queries; the call is then bound by reading K and V.
 
     >>> takes_decode(group=8, new_tokens=1, half=True), takes_decode(group=8, new_tokens=9, half=True)
     (True, False)

@@ -15,13 +15,38 @@ from llamalab.attention.triton_flash.step_kernel import attend_tile, finish, loa
 
 @triton.jit(do_not_specialize=["new_tokens", "context_tokens", "query_offset", "window", "bucket"])
 def prefill_kernel(
-    q_ptr, k_ptr, v_ptr, z_ptr, lse_ptr,
-    stride_qb, stride_qh, stride_qt, stride_kb, stride_kh, stride_kt,
-    stride_vb, stride_vh, stride_vt, stride_zb, stride_zh, stride_zt,
-    new_tokens, context_tokens, query_offset, window, bucket, scale_log2,
-    GROUP: tl.constexpr, HEAD_DIM: tl.constexpr, PADDED_DIM: tl.constexpr, PRECISION: tl.constexpr,
-    WINDOWED: tl.constexpr, DESCRIBED: tl.constexpr, QUERY_TILE: tl.constexpr, KEY_TILE: tl.constexpr,
-):  # fmt: skip
+    q_ptr,
+    k_ptr,
+    v_ptr,
+    z_ptr,
+    lse_ptr,
+    stride_qb,
+    stride_qh,
+    stride_qt,
+    stride_kb,
+    stride_kh,
+    stride_kt,
+    stride_vb,
+    stride_vh,
+    stride_vt,
+    stride_zb,
+    stride_zh,
+    stride_zt,
+    new_tokens,
+    context_tokens,
+    query_offset,
+    window,
+    bucket,
+    scale_log2,
+    GROUP: tl.constexpr,
+    HEAD_DIM: tl.constexpr,
+    PADDED_DIM: tl.constexpr,
+    PRECISION: tl.constexpr,
+    WINDOWED: tl.constexpr,
+    DESCRIBED: tl.constexpr,
+    QUERY_TILE: tl.constexpr,
+    KEY_TILE: tl.constexpr,
+):
     """One tile of queries of one head against all keys that it may see."""
     first = (tl.num_programs(0) - 1 - tl.program_id(0)) * QUERY_TILE  # the longest row of keys first
     head, batch = tl.program_id(1), tl.program_id(2).to(tl.int64)
@@ -54,23 +79,80 @@ def prefill_kernel(
         unmasked = tl.maximum(tl.minimum(unmasked, visible_to_all), begun)
         for start in range(begun, unmasked, KEY_TILE):
             max_R, sum_R, acc_RE = attend_tile(
-                q_RE, max_R, sum_R, acc_RE, k_ptr, v_ptr, stride_kt, stride_vt, batch_at, kv_head_at,
-                start, context_tokens, position_R, window, scale_log2, HEAD_DIM, PADDED_DIM, KEY_TILE,
-                True, WINDOWED, DESCRIBED, PRECISION,
-            )  # fmt: skip
+                q_RE,
+                max_R,
+                sum_R,
+                acc_RE,
+                k_ptr,
+                v_ptr,
+                stride_kt,
+                stride_vt,
+                batch_at,
+                kv_head_at,
+                start,
+                context_tokens,
+                position_R,
+                window,
+                scale_log2,
+                HEAD_DIM,
+                PADDED_DIM,
+                KEY_TILE,
+                True,
+                WINDOWED,
+                DESCRIBED,
+                PRECISION,
+            )
         visible_to_all = tl.maximum(visible_to_all, unmasked)
     for start in range(unmasked, visible_to_all, KEY_TILE):
         max_R, sum_R, acc_RE = attend_tile(
-            q_RE, max_R, sum_R, acc_RE, k_ptr, v_ptr, stride_kt, stride_vt, batch_at, kv_head_at,
-            start, context_tokens, position_R, window, scale_log2, HEAD_DIM, PADDED_DIM, KEY_TILE,
-            False, WINDOWED, DESCRIBED, PRECISION,
-        )  # fmt: skip
+            q_RE,
+            max_R,
+            sum_R,
+            acc_RE,
+            k_ptr,
+            v_ptr,
+            stride_kt,
+            stride_vt,
+            batch_at,
+            kv_head_at,
+            start,
+            context_tokens,
+            position_R,
+            window,
+            scale_log2,
+            HEAD_DIM,
+            PADDED_DIM,
+            KEY_TILE,
+            False,
+            WINDOWED,
+            DESCRIBED,
+            PRECISION,
+        )
     for start in range(visible_to_all, visible_to_any, KEY_TILE):
         max_R, sum_R, acc_RE = attend_tile(
-            q_RE, max_R, sum_R, acc_RE, k_ptr, v_ptr, stride_kt, stride_vt, batch_at, kv_head_at,
-            start, context_tokens, position_R, window, scale_log2, HEAD_DIM, PADDED_DIM, KEY_TILE,
-            True, WINDOWED, DESCRIBED, PRECISION,
-        )  # fmt: skip
+            q_RE,
+            max_R,
+            sum_R,
+            acc_RE,
+            k_ptr,
+            v_ptr,
+            stride_kt,
+            stride_vt,
+            batch_at,
+            kv_head_at,
+            start,
+            context_tokens,
+            position_R,
+            window,
+            scale_log2,
+            HEAD_DIM,
+            PADDED_DIM,
+            KEY_TILE,
+            True,
+            WINDOWED,
+            DESCRIBED,
+            PRECISION,
+        )
 
     z_RE, lse_R = finish(max_R, sum_R, acc_RE)
     z_ptr += batch * stride_zb + head.to(tl.int64) * stride_zh

@@ -52,9 +52,25 @@ def soften(raw, running_max, running_sum, start, position, scale_log2, MASKED: g
 
 @gluon.jit
 def attend_between(
-    first, last, raw, acc, running_max, running_sum, q_tile, k_ring, v_ring, k_ready, k_free, v_ready, v_free, position,
-    scale_log2, MASKED: gl.constexpr, SCORES: gl.constexpr, VALUES: gl.constexpr,
-):  # fmt: skip
+    first,
+    last,
+    raw,
+    acc,
+    running_max,
+    running_sum,
+    q_tile,
+    k_ring,
+    v_ring,
+    k_ready,
+    k_free,
+    v_ready,
+    v_free,
+    position,
+    scale_log2,
+    MASKED: gl.constexpr,
+    SCORES: gl.constexpr,
+    VALUES: gl.constexpr,
+):
     """Tiles first .. last - 1, of which the scores of the first are there; the scores of `last` are there after."""
     QUERY_TILE: gl.constexpr = q_tile.shape[0]
     STAGES: gl.constexpr = k_ring.shape[0]
@@ -83,9 +99,24 @@ def attend_between(
 
 @gluon.jit
 def consume(
-    q_ring, k_ring, v_ring, k_ready, k_free, v_ready, v_free, z_ptr, lse_ptr, stride_zt, first, tiles, unmasked,
-    new_tokens, query_offset, scale_log2, WARPS: gl.constexpr,
-):  # fmt: skip
+    q_ring,
+    k_ring,
+    v_ring,
+    k_ready,
+    k_free,
+    v_ready,
+    v_free,
+    z_ptr,
+    lse_ptr,
+    stride_zt,
+    first,
+    tiles,
+    unmasked,
+    new_tokens,
+    query_offset,
+    scale_log2,
+    WARPS: gl.constexpr,
+):
     """The consumers: all tiles of keys for one tile of queries, and its output."""
     STAGES: gl.constexpr = k_ring.shape[0]
     QUERY_TILE: gl.constexpr = q_ring.shape[2]
@@ -104,6 +135,7 @@ def consume(
     raw = warpgroup_mma_wait(0, deps=[warpgroup_mma(q_tile, k_first, zero, use_acc=False, is_async=True)])
     mbarrier.arrive(k_free.index(0), count=1)
     last = tiles - 1
+    # The same arguments twice, side by side: keys that all queries see, then those under the mask.
     raw, acc, running_max, running_sum = attend_between(
         0, gl.minimum(unmasked, last), raw, acc, running_max, running_sum, q_tile, k_ring, v_ring, k_ready, k_free,
         v_ready, v_free, position, scale_log2, False, SCORES, VALUES,
@@ -131,9 +163,21 @@ def consume(
 
 @gluon.jit
 def specialised_kernel(
-    q_desc, k_desc, v_desc, z_ptr, lse_ptr, stride_zb, stride_zh, stride_zt, new_tokens, query_offset, scale_log2,
-    GROUP: gl.constexpr, STAGES: gl.constexpr, WARPS: gl.constexpr,
-):  # fmt: skip
+    q_desc,
+    k_desc,
+    v_desc,
+    z_ptr,
+    lse_ptr,
+    stride_zb,
+    stride_zh,
+    stride_zt,
+    new_tokens,
+    query_offset,
+    scale_log2,
+    GROUP: gl.constexpr,
+    STAGES: gl.constexpr,
+    WARPS: gl.constexpr,
+):
     """One tile of queries of one head against all keys that it may see, the longest rows of keys first."""
     QUERY_TILE: gl.constexpr = q_desc.block_type.shape[2]
     KEY_TILE: gl.constexpr = k_desc.block_type.shape[2]
@@ -164,11 +208,28 @@ def specialised_kernel(
         [
             (
                 consume,
-                (q_ring, k_ring, v_ring, k_ready, k_free, v_ready, v_free, z_ptr, lse_ptr, stride_zt, first, tiles,
-                 unmasked, new_tokens, query_offset, scale_log2, WARPS),
+                (
+                    q_ring,
+                    k_ring,
+                    v_ring,
+                    k_ready,
+                    k_free,
+                    v_ready,
+                    v_free,
+                    z_ptr,
+                    lse_ptr,
+                    stride_zt,
+                    first,
+                    tiles,
+                    unmasked,
+                    new_tokens,
+                    query_offset,
+                    scale_log2,
+                    WARPS,
+                ),
             ),
             (bring, (k_desc, v_desc, k_ring, v_ring, k_ready, k_free, v_ready, v_free, batch, head // GROUP, tiles)),
         ],
         [1],
         [24],
-    )  # fmt: skip
+    )

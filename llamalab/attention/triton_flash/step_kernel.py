@@ -1,4 +1,4 @@
-"""One tile of keys: the online softmax that both Triton kernels are built from.
+"""One tile of keys: the online softmax of both Triton kernels.
 
 Scores stay on chip. The softmax is taken in base 2, exp(x) = exp2(x * log2(e)), because exp2 is one
 instruction; `scale_log2` is E**-0.5 * log2(e), so that scaling and change of base are one factor.
@@ -32,12 +32,29 @@ def product(a, b, acc, PRECISION: tl.constexpr):
 
 @triton.jit
 def attend_tile(
-    q_RE, running_max_R, running_sum_R, acc_RE,
-    k_ptr, v_ptr, stride_k_token, stride_v_token, batch, kv_head,
-    start, context_tokens, position_R, window, scale_log2,
-    HEAD_DIM: tl.constexpr, PADDED_DIM: tl.constexpr, KEY_TILE: tl.constexpr,
-    MASKED: tl.constexpr, WINDOWED: tl.constexpr, DESCRIBED: tl.constexpr, PRECISION: tl.constexpr,
-):  # fmt: skip
+    q_RE,
+    running_max_R,
+    running_sum_R,
+    acc_RE,
+    k_ptr,
+    v_ptr,
+    stride_k_token,
+    stride_v_token,
+    batch,
+    kv_head,
+    start,
+    context_tokens,
+    position_R,
+    window,
+    scale_log2,
+    HEAD_DIM: tl.constexpr,
+    PADDED_DIM: tl.constexpr,
+    KEY_TILE: tl.constexpr,
+    MASKED: tl.constexpr,
+    WINDOWED: tl.constexpr,
+    DESCRIBED: tl.constexpr,
+    PRECISION: tl.constexpr,
+):
     """Take the keys start .. start + KEY_TILE in; MASKED where some row may not see all of them.
 
     DESCRIBED: K and V are descriptors of whole tensors, whose tiles the chip's copy engine brings, 0 outside; else

@@ -1,20 +1,22 @@
 """One attention call, backend by backend: time, peak memory, and the kernel that ran.
 
-On a host all backends run in the same rounds, so that their times can be paired. A call that would not fit,
-or that a backend cannot do, is left out with the reason instead of a time; and so is a call in which
-another kernel ran than the one that was asked for.
+On a host all backends run in the same rounds, so that their times are paired. A call that exceeds memory, or that a
+backend does not support, is left out with the reason instead of a time; so is a call in which the profiler saw
+another kernel than the requested one.
 
-In a model, all other weights are read between two decode steps of a layer, so its keys and values are in no
-cache: a decode step is timed over a ring of inputs larger than the caches. Where the device has graphs, calls
-are captured and replayed, so that times are the device's and not those of launching from Python: so many in one graph
-that its start does not count, and one backend after the other, as the memory of a graph is held until it is let go of.
+In a model all other weights are read between two decode steps of a layer, so that its keys and values are in no
+cache: a decode step is timed over a ring of inputs larger than the caches, of which every sample of every backend takes
+the next few. On devices with graphs calls are captured
+and replayed, so that times exclude launches from Python: enough calls in a graph that its start is negligible, and
+one backend after the other, since a graph holds its memory until it is freed.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from itertools import cycle, islice
 from math import ceil
 from typing import NamedTuple
 
-from torch import Tensor
+from torch import Tensor, clone
 
 from llamalab.analytic.activations import attention_bytes, memory_of
 from llamalab.analytic.attention_cost import AttentionShape
@@ -36,9 +38,10 @@ from llamalab.measure.timing.timer import Call, Plan, time_one, time_variants
 from llamalab.records.record import AttentionPoint
 from llamalab.units import storage_bytes
 
-FEW_TOKENS = 16  # up to so many new tokens, reading keys and values is what takes the time
-_RING_CACHES, _LARGEST_RING = 4, 1 << 12  # an input so small that more were needed is a matter of launches
+FEW_TOKENS = 16  # new tokens, at most, of a call that is bound by reading keys and values
+_RING_CACHES, _LARGEST_RING = 4, 1 << 12  # smaller inputs, which would need more, are bound by launches
 _MOST_CALLS = 1 << 12  # in one graph
+_SAMPLE_S, _LEAST_S = 5e-3, 1e-9  # of a sample of several calls; of a call that the clock did not see
 _ONCE = Plan(0.0, 2, 2, 1, 0.0)
 
 
@@ -68,7 +71,7 @@ def input_bytes(shape: AttentionShape) -> int:
 
 
 def ring_size(machine: Machine, shape: AttentionShape) -> int:
-    """How many different inputs a timed call goes through: more than caches hold for a decode step, else one."""
+    """Number of different inputs of a timed call: more than caches hold for a decode step, else one."""
     if shape.new_tokens > FEW_TOKENS:
         return 1
     wanted, one = _RING_CACHES * effective_cache_bytes(machine.device), input_bytes(shape)
@@ -76,7 +79,7 @@ def ring_size(machine: Machine, shape: AttentionShape) -> int:
 
 
 def obstacle(machine: Machine, shape: AttentionShape, backend: Backend) -> str | None:
-    """Why a backend cannot do a call here: its own limits, or memory; None where it can."""
+    """Why a backend cannot run a call here (its own limits, or memory); None where it can."""
     try:
         backend.check(shape, machine.device)
     except UnavailableError as refusal:
@@ -106,7 +109,7 @@ def measure_attention(
     running = [backend for backend in chosen if backend.name not in reasons]
     if not running:
         return [_left_out(backend, shape, reasons[backend.name]) for backend in chosen]
-    ring = [random_inputs(machine, shape) for _ in range(ring_size(machine, shape))]
+    ring = _ring(machine, shape)
     graphs = device_of(machine.device).graph_fill_s > 0
     samples = (_graph_samples if graphs else _paired_samples)(machine, running, ring, plan, reasons)
     return [
@@ -117,30 +120,57 @@ def measure_attention(
     ]
 
 
+def _ring(machine: Machine, shape: AttentionShape) -> list[Inputs]:
+    """Inputs of the same values at other addresses, which is what caches go by; drawing all anew would take longer."""
+    first = random_inputs(machine, shape)
+    return [first, *(Inputs(*map(clone, first)) for _ in range(ring_size(machine, shape) - 1))]
+
+
 def _paired_samples(
     machine: Machine, backends: list[Backend], ring: list[Inputs], plan: Plan, reasons: dict[str, str]
 ) -> dict[str, list[float]]:
     """Seconds of a call by backend, of all in the same rounds."""
-    samples = time_variants({one.name: _once_each(one, ring) for one in backends}, machine.clock, plan)
-    return {name: [time / len(ring) for time in times] for name, times in samples.items()}
+    turn = cycle(ring)  # of all backends together: an input comes again only when all others have been read
+    calls = {one.name: _calls_of_a_sample(machine, one, turn, len(ring)) for one in backends}
+    variants = {one.name: _next_calls(one, turn, calls[one.name]) for one in backends}
+    samples = time_variants(variants, machine.clock, plan)
+    return {name: [time / calls[name] for time in times] for name, times in samples.items()}
+
+
+def _calls_of_a_sample(machine: Machine, backend: Backend, turn: Iterator[Inputs], most: int) -> int:
+    """How many calls the clock sees well: as many as take _SAMPLE_S, at most each input once."""
+    if most == 1:
+        return 1
+    once_s = min(time_one(_next_calls(backend, turn, 1), machine.clock, _ONCE))
+    return max(1, min(most, ceil(_SAMPLE_S / max(once_s, _LEAST_S))))
+
+
+def _next_calls(backend: Backend, turn: Iterator[Inputs], calls: int) -> Call:
+    """So many calls, each on the next input."""
+
+    def run() -> None:
+        for inputs in islice(turn, calls):
+            inputs.call(backend)()
+
+    return run
 
 
 def _graph_samples(
     machine: Machine, backends: list[Backend], ring: list[Inputs], plan: Plan, reasons: dict[str, str]
 ) -> dict[str, list[float]]:
-    """Seconds of a call by backend, each captured, timed and let go of before the next; `reasons` gets who failed."""
+    """Seconds of a call by backend, each captured, timed and freed before the next; failures go into `reasons`."""
     samples = {}
     for backend in backends:
         try:
             samples[backend.name] = _graph_times(machine, _once_each(backend, ring), len(ring), plan)
-        except RuntimeError as error:  # no memory, or the device refused to record it: of no concern to the others
+        except RuntimeError as error:  # memory ran out, or capture failed: the other backends are unaffected
             reasons[backend.name] = f"failed: {str(error).partition(chr(10))[0]}"
         release_memory(machine.device)
     return samples
 
 
 def _graph_times(machine: Machine, work: Call, calls: int, plan: Plan) -> list[float]:
-    """Seconds of one of the calls of `work`, which is repeated in a graph until the graph's start does not count."""
+    """Seconds of one call of `work`, repeated in a graph until the graph's start is negligible."""
     device = device_of(machine.device)
     once_s = min(time_one(work, machine.clock, _ONCE))
     times = max(1, min(_MOST_CALLS // calls, ceil(device.graph_fill_s / once_s)))

@@ -1,8 +1,8 @@
 """Flash or naive attention, by itself, as the sequence grows: time, peak memory, kernel.
 
-All backends run in the same rounds at a length. Work and score matrix grow with the square of the
-length, so the time and memory of the next length are estimated from the last; a call that would take too
-long or too much memory is left out, with that reason instead of a time.
+All backends run in the same rounds at a length. Work and score matrix grow with the square of the length, so time and
+memory of the next length are estimated from the last; a call over its limit of time or memory is left out, with that
+reason instead of a time.
 """
 
 from collections.abc import Iterable
@@ -26,7 +26,7 @@ _LENGTH_SHARE, _CALL_SHARE = 0.4, 0.03  # of the time that is left: of one lengt
 
 
 class Limits(NamedTuple):
-    """What one call may take."""
+    """Limits of one call: seconds and bytes."""
 
     call_s: float
     peak_bytes: int
@@ -37,7 +37,7 @@ def sweep_attention(
 ) -> list[AttentionPoint]:
     """Points of flash and naive attention at every length, shortest first, at the heads of `arch`.
 
-    What the machine's deadline leaves no time for is left out with that reason.
+    Lengths for which the deadline leaves no time are left out with that reason.
     """
     points: list[AttentionPoint] = []
     compared = backends_compared(machine.device, machine.torch_dtype)

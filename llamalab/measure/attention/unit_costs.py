@@ -1,10 +1,10 @@
-"""The time that an attention call should take here: counted work times what a unit of it costs on this machine.
+"""Predicted time of an attention call on this machine: counted units of work times the measured cost of a unit.
 
 The work is counted, not fitted:
   prefill   query-key pairs: all of them for naive, those of whole tiles for a flash kernel
   decode    bytes of K and V
-What a unit costs is measured at a few lengths of the same heads and batch, other than those asked
-for, and read between them on a line over the logarithm of the length.
+The cost of a unit is measured at a few lengths of the same heads and batch, different from the requested ones,
+and interpolated linearly over the logarithm of the length.
 """
 
 import math
@@ -22,8 +22,8 @@ from llamalab.records.record import AttentionPoint
 from llamalab.units import storage_bytes
 
 PROBE_PREFILL, PROBE_DECODE = (96, 384, 1536), (192, 1536, 12288)
-_SLOW_S = 5.0  # a backend that spends so long on one probe is not probed again
-_PLAN, _VISITS = Plan(0.3, 3, 40), 3  # what slows one visit down, the others may escape
+_SLOW_S = 5.0  # a backend whose probe takes longer is not probed again
+_PLAN, _VISITS = Plan(0.3, 3, 40), 3  # visits, so that a disturbance of one does not affect the others
 
 
 class UnitCost(NamedTuple):
@@ -86,7 +86,7 @@ def kernel_tiles(backend: str, device: str, new_tokens: int) -> tuple[int, int]:
 
 
 def kernel_peak_bytes(shape: AttentionShape, backend: Backend, device: str, threads: int) -> int | None:
-    """What a call holds at its peak above q, k and v; None for a backend whose temporaries are not counted.
+    """Peak bytes of a call above q, k and v; None for a backend whose temporaries are not counted.
 
     The CPU's flash kernel adds per thread a tile of scores in fp32, in half precision a copy of it, the
     two running numbers per query, and the output in fp32.
@@ -126,8 +126,8 @@ def probe_unit_costs(machine: Machine, like: AttentionShape, backends: list[Back
 def probed_seconds(visits: list[list[AttentionPoint]]) -> dict[str, float]:
     """Seconds by backend, from several visits to one length.
 
-    The first backend's are those of its quietest visit. The others stand to it as in the rounds that they
-    shared, which a slow moment of the machine slows alike: the median over all visits.
+    Those of the first backend are from its fastest visit. The others are scaled by their ratio to it within the shared
+    rounds, which a slow moment affects alike: the median over all visits.
     """
     first = [points[0] for points in visits if points]
     if not first:

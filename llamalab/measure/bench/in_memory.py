@@ -1,6 +1,6 @@
-"""A bench of a model that is in memory already: a Transformer, or a model of transformers or PEFT as it is.
+"""A bench of a model that is in memory already: a Transformer, or a model of transformers or PEFT.
 
-It is run where it is, in its dtype and with its attention; nothing of it is built, compiled or changed.
+It runs in its dtype and with its attention; it is neither rebuilt nor compiled nor changed.
 """
 
 from collections.abc import Iterator, Sequence
@@ -31,7 +31,7 @@ def measure_bench_of(
     reference: Record | None = None,
     progress: ProgressCallback = lambda label, done: None,
 ) -> Iterator[BenchRow]:
-    """A row per case of a model as it is, as llamalab.measure.bench.run.measure_bench gives them.
+    """One row a case of a model in memory, as llamalab.measure.bench.run.measure_bench gives them.
 
     Raises InputError for another kind of model, for a compiled one of transformers, and for sizes that make no test.
 

@@ -46,7 +46,7 @@ def measure_test(bench: BenchSettings, model: nn.Module, case: BenchCase, step: 
 
     step("warm-up", 0.1)
     began = perf_counter()
-    # Compilers and kernels that are planned by length begin anew for one that they have not seen: all run once.
+    # Compilers and kernels that are planned by length plan anew for an unknown length: all lengths run once first.
     repeat(steps)
     warmup_s = perf_counter() - began
     kernel = fused_kernel(lambda: repeat(steps[:1]), bench.place)
@@ -74,12 +74,12 @@ def measure_test(bench: BenchSettings, model: nn.Module, case: BenchCase, step: 
 
 
 def _watched(place: torch.device) -> AbstractContextManager[Watch | None]:
-    """The state of an accelerator while it works; a thread that reads would take time from a host that works itself."""
+    """Telemetry of an accelerator during the work; none of a host, whose processor the sampling thread would use."""
     return watching(place) if device_of(place).role == "accelerator" else nullcontext()
 
 
 def _busy(bench: BenchSettings, before: Telemetry) -> list[str]:
-    """Whether others used the host's processors before the test; its own repetitions are in the figure after."""
+    """Whether other processes used the host's processors before the test; a load figure after it includes the test."""
     load, cores = before.load_average, os.cpu_count() or 1
     if device_of(bench.place).role != "host" or load is None or load <= cores:
         return []

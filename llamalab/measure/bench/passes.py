@@ -1,6 +1,6 @@
-"""The passes of one test of a bench: a cache filled to its depth, tokens, and passes that are timed one by one.
+"""The passes of one test of a bench: a cache filled to the test's depth, token ids, and passes timed one by one.
 
-B batch, K KV heads, S room, E head dim.
+B batch, K KV heads, S cache capacity, E head dim.
 """
 
 from collections.abc import Callable, Sequence

@@ -1,8 +1,7 @@
-"""The time that a test of a bench should take on this machine, and the most that it could reach.
+"""The predicted time of a bench's tests on this machine, and the highest rates that its roofs allow.
 
-Roofs are measured in the bench's own run, shortly. Predictions rest on the constants that llamalab calibrate
-kept for this device; where it kept none, on a short calibration. Every pass of a test is predicted by itself,
-at its own context.
+Roofs are measured in the bench's own run, briefly. Predictions rest on the constants that llamalab calibrate stored for
+this device; without any, on a short calibration. Every pass of a test is predicted separately, at its own context.
 """
 
 from dataclasses import replace
@@ -11,7 +10,7 @@ from typing import NamedTuple
 import torch
 
 from llamalab.analytic.kept_weights import model_ops
-from llamalab.analytic.ops import Op, add_up
+from llamalab.analytic.op import Op, add_up
 from llamalab.analytic.pass_shape import PassShape
 from llamalab.analytic.rank_costs import RankCosts
 from llamalab.arch import LlamaArch
@@ -24,14 +23,16 @@ from llamalab.measure.ranks.constants import ranks_constants
 from llamalab.measure.roofs.machine import Machine
 from llamalab.measure.roofs.quick import quick_roofs
 from llamalab.measure.roofs.shape_products import products_here
-from llamalab.measure.timing.deadline import ProgressCallback
+from llamalab.measure.timing.deadline import ProgressCallback, part_of
 from llamalab.parallel.team import Team
 from llamalab.records.record import Record, unmeasured
 from llamalab.units import KeptWeights
 
+_PRODUCTS_DONE, _ROOFS_DONE = 0.1, 0.5  # shares of the time of a reference, roughly
+
 
 class WorkTotals(NamedTuple):
-    """What a repetition must do: causal matrix FLOPs and bytes moved, of all its passes."""
+    """The work of a repetition: causal matrix FLOPs and bytes moved, of all its passes."""
 
     flops: int
     bytes: int
@@ -63,7 +64,7 @@ class Reference:
         self._costs = RankCosts.of(record.constants if ranks > 1 else None)
 
     def for_model(self, algorithm: str, kept: KeptWeights | None) -> "Reference":
-        """The same machine, for a model whose attention follows another cost model, or that keeps weights so."""
+        """The same machine for a model with another attention cost model, or another storage of weights."""
         arch, dtype = self.record.llama_arch, self.record.dtype
         return Reference(
             self.record,
@@ -78,7 +79,7 @@ class Reference:
 
     @property
     def words(self) -> str:
-        """What predictions rest on."""
+        """The basis of predictions, in words."""
         return "roofs alone" if self.basis.words == OWN_ROOFS else self.basis.words
 
     def roof(self, kind: str) -> float | None:
@@ -88,12 +89,12 @@ class Reference:
         return roof.per_second if roof and roof_fault(kind, dtype, roof) is None else None
 
     def work(self, case: BenchCase) -> WorkTotals:
-        """What one repetition of a test must do."""
+        """The work of one repetition of a test."""
         totals = [add_up(ops) for ops in self._tables(case)]
         return WorkTotals(sum(one.flops_causal for one in totals), sum(one.bytes for one in totals))
 
     def predicted_s(self, case: BenchCase) -> float | str:
-        """Seconds of one repetition, or why they are not known."""
+        """Seconds of one repetition, or the reason why they are unknown."""
         if self._fault is not None:
             return self._fault
         known: dict[Op, float] = {}  # only attention differs from step to step
@@ -140,7 +141,7 @@ def measure_reference(
     team: Team | None = None,
     progress: ProgressCallback,
 ) -> Record:
-    """Measure the roofs, and calibrate shortly, the more so the fewer `weight_bytes` there are to run.
+    """Measure the roofs, and calibrate briefly: the fewer `weight_bytes` there are to run, the shorter.
 
     Of a team the constants are those of its ranks side by side.
 
@@ -152,17 +153,16 @@ def measure_reference(
     if team is not None:
         constants = ranks_constants(team, dtype, weight_bytes, kept)
     progress("products of this machine", 0.0)
-    products_here(place, dtype, arch, machine.weight_dtype)  # kept for all that follow, calibration included
-    progress("roofs of this machine", 0.0)
+    products_here(place, dtype, arch, machine.weight_dtype)  # stored: calibration and tests multiply by them
     with torch.inference_mode():
-        roofs = quick_roofs(machine, arch)
+        roofs = quick_roofs(machine, arch, progress=part_of(progress, _PRODUCTS_DONE, _ROOFS_DONE))
     if constants is None:
         constants = short_calibration(
             place,
             dtype,
             weight_bytes=weight_bytes,
             kept=kept,
-            progress=lambda label, done: progress(f"calibration, {label}", done),
+            progress=part_of(progress, _ROOFS_DONE, 1.0, "calibration, "),
         )
     record = unmeasured(name, arch, dtype, environment(place, ""), roofs, constants)
     return replace(record, weight_dtype=machine.weight_dtype, kernel_rows=machine.kernel_rows)

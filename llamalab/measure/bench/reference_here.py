@@ -14,14 +14,14 @@ from llamalab.measure.device.machine import (
     release_memory,
 )
 from llamalab.measure.roofs.machine import Machine
-from llamalab.measure.timing.deadline import ProgressCallback
+from llamalab.measure.timing.deadline import ProgressCallback, part_of
 from llamalab.records.record import Record, unmeasured
 
 REFERENCE_DONE = 0.1  # share of the whole time, roughly
 
 
 def reference_here(bench: BenchSettings, progress: ProgressCallback) -> Reference:
-    """Roofs and constants of this machine; where they cannot be had, the reason in the place of every prediction."""
+    """Roofs and constants of this machine; where they cannot be measured, the reason instead of every prediction."""
     machine = Machine(bench.place, clock_for(bench.place), bench.dtype, None, bench.weight_dtype, bench.kernel_rows)
     try:
         with torch_threads(bench.threads):
@@ -31,10 +31,10 @@ def reference_here(bench: BenchSettings, progress: ProgressCallback) -> Referenc
                 machine,
                 weight_bytes=bench.depth.held_weight_bytes(bench.dtype, bench.kept),
                 team=bench.team,
-                progress=lambda label, done: progress(label, REFERENCE_DONE * done),
+                progress=part_of(progress, 0.0, REFERENCE_DONE),
             )
         return reference_from(bench, record)
-    except (LlamaLabError, ArithmeticError, LookupError, RuntimeError, MemoryError) as error:  # it costs a prediction
+    except (LlamaLabError, ArithmeticError, LookupError, RuntimeError, MemoryError) as error:  # no prediction
         release_memory(bench.place)
         record = unmeasured(bench.name, bench.arch, bench.dtype, environment(bench.place, ""), [])
         reason = " ".join(str(error).split()) or type(error).__name__
@@ -57,7 +57,7 @@ def reference_from(bench: BenchSettings, record: Record, fault: str | None = Non
 
 @contextmanager
 def torch_threads(number: int) -> Iterator[None]:
-    """So many threads of the CPU while the block runs."""
+    """Sets the number of the CPU's threads for the block."""
     before = torch.get_num_threads()
     torch.set_num_threads(number)
     try:

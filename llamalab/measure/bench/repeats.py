@@ -1,7 +1,7 @@
-"""Repetitions of a test until they agree, within a budget, with the remaining disagreement as a reason.
+"""Repetitions of a test until they agree, within a time budget; remaining disagreement is reported as a reason.
 
-A disturbance only ever adds time: where a test is repeated, the fastest repetitions are kept, as many as were asked
-for. A test is steady while the slowest kept repetition takes at most STEADY_SPREAD longer than the fastest.
+A disturbance only ever adds time: of a repeated test the fastest repetitions are kept, as many as were asked for. A
+test is steady while the slowest kept repetition takes at most STEADY_SPREAD longer than the fastest.
 """
 
 from collections.abc import Callable
@@ -10,18 +10,18 @@ from typing import NamedTuple
 from llamalab.measure.timing.deadline import Deadline
 
 STEADY_SPREAD = 0.15
-_MOST_TURNS = 4  # times the repetitions that were asked for
+_MOST_TURNS = 4  # repetitions at most, as a multiple of those asked for
 
 
 class Steady(NamedTuple):
-    """Seconds of the passes of the repetitions kept, in their order, and reasons why they are not trusted, if any."""
+    """Seconds of the passes of the kept repetitions, in order, and reasons why they are unsteady, if any."""
 
     passes_s: list[list[float]]
     reasons: list[str]
 
 
 def repeat_steadily(repetition: Callable[[int], list[float]], wanted: int, more: Deadline) -> Steady:
-    """`wanted` repetitions; more of them while they disagree and the deadline, which begins after those, lasts.
+    """`wanted` repetitions, and more while they disagree and the deadline, which begins after those, lasts.
 
     >>> times = iter([1.0, 2.0, 1.01, 1.02])
     >>> repeat_steadily(lambda number: [next(times)], 2, Deadline(9.0, now=lambda: 0.0)).passes_s
@@ -48,12 +48,12 @@ def _reasons(first: float, last: float, repeated: int) -> list[str]:
 
 
 def _fastest(passes_s: list[list[float]], wanted: int) -> list[list[float]]:
-    """So many of the fastest, in the order they were run in."""
+    """The fastest repetitions, in the order they were run in."""
     ranked = sorted(range(len(passes_s)), key=lambda number: sum(passes_s[number]))[:wanted]
     return [passes_s[number] for number in sorted(ranked)]
 
 
 def _spread(passes_s: list[list[float]]) -> float:
-    """The slowest over the fastest, less 1."""
+    """Slowest over fastest, minus 1."""
     seconds = [sum(one) for one in passes_s]
     return max(seconds) / min(seconds) - 1

@@ -1,4 +1,4 @@
-"""The cache of a Hugging Face model in a bench: filled to a depth once, and taken back to it before every repetition.
+"""The cache of a Hugging Face model in a bench: filled to a depth once, and cropped to it before every repetition.
 
 B batch, T new tokens.
 """
@@ -13,7 +13,7 @@ from llamalab.measure.target.target import cache_that_rewinds, tokens_of
 
 
 class RewoundCache:
-    """A DynamicCache with the first `depth` tokens of a test read; without any, a new one for every repetition."""
+    """A DynamicCache that holds the first `depth` tokens of a test; at depth 0 a new one for every repetition."""
 
     def __init__(self, model: Any, case: BenchCase, arch: Any) -> None:
         self._model, self._depth = model, case.depth
@@ -21,10 +21,10 @@ class RewoundCache:
         if case.depth:
             place = next(model.parameters()).device
             model(tokens_of(arch, case.batch, case.depth, place), past_key_values=self.held, logits_to_keep=1)
-            self.held.crop(0)  # a sliding window keeps what it needs, and no more
+            self.held.crop(0)  # sliding-window layers hold only their window
 
     def rewind(self, length: int = 0, *, lossy: bool = False) -> None:
-        """Take back what came after the first `length` tokens."""
+        """Remove the tokens after the first `length`."""
         if not self._depth:
             self.held = cache_that_rewinds(self._model)
         elif (beyond := self.held.get_seq_length() - length) > 0:

@@ -6,7 +6,7 @@
 
 Tests are named as llama-bench names them: pp512 processes a prompt of 512 tokens, tg128 generates 128
 tokens one at a time, pp512+tg128 does both, and `@ d4096` says that 4096 tokens are in the cache before.
-Token ids are given, not sampled. Plain data, to JSON without a change; what is unknown is null.
+Token ids are given, not sampled. Plain data that JSON can hold; unknown values are null.
 """
 
 import dataclasses
@@ -23,7 +23,7 @@ MEASURED, MEASURED_TIED = "measured", "measured, tied blocks"
 
 
 class BenchCase(NamedTuple):
-    """One test: `prompt` tokens at once, then `generate` one at a time, behind `depth` in the cache, `batch` fold.
+    """A test: `prompt` tokens at once, then `generate` one by one, after `depth` cached tokens, `batch` sequences.
 
     >>> BenchCase(512, 0, 4096, 1).test, BenchCase(0, 128, 0, 4).test, BenchCase(512, 128, 0, 1).test
     ('pp512 @ d4096', 'tg128', 'pp512+tg128')
@@ -62,7 +62,7 @@ class BenchCase(NamedTuple):
         return prompt + [(1, first + made) for made in range(1, self.generate + 1)]
 
     def check(self) -> None:
-        """Raise InputError for sizes that make no test."""
+        """Raise InputError for impossible sizes."""
         if min(self.prompt, self.generate, self.depth) < 0 or self.batch < 1 or not self.prompt + self.generate:
             raise InputError(
                 "a test must have a prompt or tokens to generate, at depth 0 or more and batch 1 or more; "
@@ -91,7 +91,7 @@ def grid(
 
 
 class Percentiles(NamedTuple):
-    """The middle of some seconds, and their slow end."""
+    """Median and upper percentiles of some seconds."""
 
     p50_s: float
     p90_s: float
@@ -99,7 +99,7 @@ class Percentiles(NamedTuple):
 
 
 def percentiles(samples_s: Sequence[float]) -> Percentiles | None:
-    """p50, p90 and p99 between the nearest samples; None of none.
+    """p50, p90 and p99, interpolated linearly between samples; None without samples.
 
     >>> percentiles([float(second) for second in range(1, 102)])
     Percentiles(p50_s=51.0, p90_s=91.0, p99_s=100.0)
@@ -115,15 +115,15 @@ class BenchRow:
     """One test of one model on one machine.
 
     `passes_s` holds a list per repetition: seconds of every forward pass, in order. `size_bytes` are the whole
-    model's weights, `blocks_distinct` of `blocks_total` are in memory. `warmup_s` is what came before the
-    first repetition, compilation included. `basis` is that of the times, `prediction_basis` what the predicted
-    rate rests on; where one of them is null, its reason is not. `kernel` is the fused attention kernel that the
-    profiler saw, null where it saw none; `product` is how weights were multiplied, packed, plain or by which
-    kernel of quantised ones; `weight_dtype` is the storage of these, null where they are in `dtype`, and from
-    `kernel_rows` on they are widened first; `kv_dtype` is the storage of the KV cache, null where it is in
-    `dtype`. `memory_bytes` is what was held, by `memory_method`; `weights` are a checkpoint's, random, or those of a
-    model in memory. `load_average` is the host's before the first repetition;
-    `disturbances` say why the times are not to be trusted.
+    model's weights, `blocks_distinct` of `blocks_total` are in memory. `warmup_s` is the time before the first
+    repetition, compilation included. `basis` is that of the times, `prediction_basis` that of the predicted rate; where
+    one of them is null, its reason is not. `kernel` is the fused attention kernel in the profiler's trace, null without
+    one; `product` is the kind of matrix product: packed, plain, or the kernel of quantised weights; `weight_dtype` is
+    the storage of these, null where they are in `dtype`, and products of `kernel_rows` rows and more widen them first;
+    `kv_dtype` is the storage of the KV cache, null where it is in `dtype`. `memory_bytes` is the memory held, by
+    `memory_method`; `weights` are a checkpoint's, random, or those of a model in memory. `load_average` is the host's
+    before the first repetition; `disturbances` are reasons why the times may be too long, `remarks` further sentences
+    on the test.
     """
 
     model: str
@@ -166,10 +166,11 @@ class BenchRow:
     weight_dtype: str | None = None
     kernel_rows: int | None = None
     kv_dtype: str | None = None
+    remarks: list[str] = field(default_factory=list)
 
     @property
     def case(self) -> BenchCase:
-        """What was run."""
+        """The test of this row."""
         return BenchCase(self.prompt_tokens, self.generated_tokens, self.depth_tokens, self.batch)
 
     @property
@@ -204,7 +205,7 @@ class BenchRow:
         return relative_error(self.predicted_tokens_per_s, self.tokens_per_s)
 
     def figures(self) -> dict[str, Any]:
-        """All that is stored and all that follows from it, without the raw times."""
+        """All stored and derived figures, without the raw times."""
         stored = dataclasses.asdict(self)
         del stored["passes_s"]
         ttft, latency = self.ttft, self.token_latency

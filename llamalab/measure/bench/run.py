@@ -1,9 +1,9 @@
 """The speed of the built-in model, test by test: prompt processing and generation over depth and batch.
 
-As in llama-bench: a warm-up, then repetitions of each test on a cache that holds `depth`
-tokens and is rewound to them. A test whose repetitions disagree is repeated within a budget, and says so.
-Every forward pass is timed by itself; on CUDA by events, and the device is waited for once per repetition.
-The kernel is read from the profiler in a pass of its own, after the warm-up and outside all times.
+As in llama-bench: a warm-up, then repetitions of each test on a cache that holds `depth` tokens and is rewound to them.
+A test whose repetitions disagree is repeated within a budget, and its row says so. Every forward pass is timed
+separately; on CUDA by events, with one synchronisation per repetition. The kernel is read from the profiler in a
+separate pass, after the warm-up and outside all times.
 """
 
 from collections.abc import Iterator, Sequence
@@ -34,9 +34,9 @@ from llamalab.measure.target.blocks import SPARE, Depth, choose_tied
 from llamalab.measure.target.made import made_model
 from llamalab.measure.timing.deadline import ProgressCallback
 from llamalab.measure.timing.timer import collector_off
-from llamalab.model import Transformer
+from llamalab.model import Transformer, torch_dtype
 from llamalab.model.compiled import compile
-from llamalab.model.dtypes import check_number_formats, torch_dtype
+from llamalab.model.dtypes import check_number_formats
 from llamalab.model.fastest import fastest_backend
 from llamalab.model.quantised.weights import kept_of
 from llamalab.parallel.models import ready_model
@@ -44,7 +44,7 @@ from llamalab.parallel.team import Team
 from llamalab.records.record import Record
 
 AUTO = "auto"
-REPEAT_S = 10.0  # of repetitions more for a disturbed test
+REPEAT_S = 10.0  # for further repetitions of a disturbed test
 
 
 def measure_bench(
@@ -144,7 +144,7 @@ def _depth(
     algorithm: str,
     room_bytes: int,
 ) -> Depth:
-    """The blocks to run; all of them where the smallest test then fits."""
+    """The blocks to run: all of them where the smallest test then fits."""
     whole = Depth(arch, arch.n_layers)
     if tie_blocks is None:
         return whole
@@ -159,8 +159,8 @@ def _depth(
 def measured_rows(
     bench: BenchSettings, cases: Sequence[BenchCase], reference: Reference | None, progress: ProgressCallback
 ) -> Iterator[BenchRow]:
-    """A row per case, each as it is done, of a model that is built here or given."""
-    # No context stays open over a yield: it would also hold for the caller.
+    """A row per case, each as it is done, for a model built here or passed in."""
+    # No context manager stays open over a yield, where it would also affect the caller.
     reference = reference or reference_here(bench, progress)
     model: nn.Module | None = None
     for index, case in enumerate(cases):
@@ -179,7 +179,7 @@ def measured_rows(
                     step(f"building {bench.depth.label}", 0.0)
                     model = _built(bench) if bench.given is None else bench.given.model
                     if isinstance(model, Transformer):
-                        # Compiling may change the attention, and which kernel runs is known now.
+                        # Compilation may change the attention; the kernel is known only now.
                         reference = reference.for_model(model.backend.algorithm, kept_of(model))
                 timed = measure_test(bench, model, case, step)
                 row = blank_row(bench, case, reference)

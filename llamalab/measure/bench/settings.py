@@ -1,4 +1,4 @@
-"""The rows of a bench from its settings and what was timed: before a test has run, and after."""
+"""The rows of a bench, from its settings and measurements: before a test has run, and after."""
 
 from dataclasses import replace
 from typing import NamedTuple
@@ -8,6 +8,7 @@ import torch
 from llamalab.analytic.kept_weights import model_weight_bytes
 from llamalab.analytic.params import parameter_count
 from llamalab.arch import LlamaArch
+from llamalab.arch.positions import beyond_positions
 from llamalab.attention import Backend
 from llamalab.checkpoints.checkpoint import Weights
 from llamalab.formatting import format_bytes
@@ -50,7 +51,7 @@ class BenchSettings(NamedTuple):
 
     @property
     def kept(self) -> KeptWeights | None:
-        """How matrices are kept, as far as it is known before they are made; None: in `dtype`."""
+        """The storage of matrices as far as it is known before they are made; None for `dtype`."""
         return (
             None if self.weight_dtype is None else KeptWeights(self.weight_dtype, self.weight_product, self.kernel_rows)
         )
@@ -87,7 +88,7 @@ def need_bytes(depth: Depth, case: BenchCase, dtype: str, algorithm: str, kv_dty
 
 
 def reason_too_large(bench: BenchSettings, case: BenchCase) -> str | None:
-    """Why a test cannot be run in this memory; None where it can."""
+    """Why a test exceeds this memory; None where it fits."""
     need = bench.need_bytes(case)
     if need <= SPARE * bench.free_bytes:
         return None
@@ -130,6 +131,7 @@ def blank_row(bench: BenchSettings, case: BenchCase, reference: Reference) -> Be
         predicted_tokens_per_s=case.tokens / predicted if not isinstance(predicted, str) else None,
         prediction_basis=reference.words if known else None,
         prediction_reason=predicted if isinstance(predicted, str) else None,
+        remarks=[*filter(None, [beyond_positions(bench.arch, case.context)])],
     )
 
 
@@ -161,5 +163,5 @@ def filled_row(row: BenchRow, bench: BenchSettings, reference: Reference, case: 
 
 
 def _share(rate: float, roof: float | None) -> float | None:
-    """The share of a roof; a rate above the roof counts as all of it."""
+    """The share of a roof, at most 1."""
     return min(1.0, rate / roof) if roof else None

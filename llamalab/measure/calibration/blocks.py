@@ -1,7 +1,7 @@
-"""The blocks that a machine is calibrated on, and the other ones that the result is checked on.
+"""The blocks that constants are fitted on, and the different ones that they are checked on.
 
-Small blocks at awkward token counts are fitted, blocks of 7b and 13b at others are checked: nothing that is checked
-was fitted. An accelerator needs more tokens to be full, and passes that reach its peak must be among those fitted.
+Small blocks at odd token counts are fitted, blocks of 7b and 13b at others are checked: no pass is in both sets. An
+accelerator needs more tokens to be fully used, and the fitted passes must include some that reach its peak.
 """
 
 from typing import NamedTuple
@@ -14,7 +14,7 @@ from llamalab.presets import PRESETS
 
 
 class BlockPass(NamedTuple):
-    """A pass: `new` tokens of each of `batch` sequences, onto `past` that the cache holds."""
+    """A pass: `new` tokens of each of `batch` sequences after `past` in the cache."""
 
     batch: int
     new: int
@@ -38,11 +38,11 @@ class Block(NamedTuple):
     attention: str | None = None
 
 
-_VOCAB_SIZE = 8192  # small: embedding and head are to be no more than a block is
+_VOCAB_SIZE = 8192  # small: embedding and head are to be no larger than a block
 
 
 def _block(name: str, dim: int, heads: tuple[int, int], ffn_dim: int, *passes: tuple[int, ...]) -> Block:
-    """A block of no preset: `heads` of queries and of keys, and its passes as (batch, new) or (batch, new, past)."""
+    """A block of no preset: numbers of query heads and KV heads, and passes as (batch, new) or (batch, new, past)."""
     arch = LlamaArch(
         dim=dim, n_layers=1, n_heads=heads[0], n_kv_heads=heads[1], ffn_dim=ffn_dim, vocab_size=_VOCAB_SIZE
     )
@@ -100,7 +100,7 @@ FITTED = (
         (9, 1, 350),
     ),
 )
-# Only rows of attention are new in these: scores that a cache holds, and scores that it does not.
+# Of these passes only attention differs from others: score matrices that fit into a cache, and ones that do not.
 NAIVE = _block("512 wide, naive", 512, (8, 8), 128, (1, 104), (1, 392), (1, 1100), (1, 1, 300), (1, 1, 1500))._replace(
     attention="naive"
 )
@@ -163,7 +163,7 @@ QUICK = _block(
     (3, 1, 250),
     (6, 1, 1000),
 )
-# 7B's layers with a small vocabulary: its own takes longer to build than a block.
+# 7B's layers with a small vocabulary, since its own takes longer to build than a block.
 QUICK_CHECK = Block(
     "7b, 8192 words", PRESETS["7b"].arch.replace(vocab_size=_VOCAB_SIZE), (BlockPass(1, 32), BlockPass(1, 1, 512))
 )
@@ -206,7 +206,7 @@ QUICK_BY_ROLE = {
 
 
 def blocks_for(place: torch.device, *, quick: bool = False) -> Blocks:
-    """The blocks for a device, by its role; one to fit and one to check where it is to be quick.
+    """The blocks for a device, by its role; with `quick` one to fit and one to check.
 
     >>> [block.name for block in blocks_for(torch.device("cpu")).check]
     ['7b', '13b']

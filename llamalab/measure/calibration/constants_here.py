@@ -1,7 +1,7 @@
 """The default constants of predictions for this machine.
 
-They are those that `llamalab calibrate` kept for it, else those of a short calibration, which is shorter still for a
-small model so that its report takes seconds. The file records rounds and the blocks that were fitted.
+They are those that `llamalab calibrate` stored for it, else those of a short calibration, which is even shorter for a
+small model so that its report takes seconds. The file records rounds and the fitted blocks.
 """
 
 import json
@@ -25,15 +25,15 @@ from llamalab.units import KeptWeights
 
 _BUDGET_S, _SMALL_BUDGET_S = 16.0, 3.6  # of building and rounds
 _LEAST_S = 1.0
-# All of a small model's report is to stay below 1 GiB: copies of blocks, and the cache of any pass.
+# A small model's report stays below 1 GiB in all: copies of blocks, and the cache of any pass.
 _SMALL_COPIES_BYTES, _SMALL_KV_BYTES = 2**28, 2**25
 _SMALL_CHECK = (Block("tiny", PRESETS["tiny"].arch, (BlockPass(1, 64), BlockPass(1, 1, 64))),)
 
 
 def kept_constants(place: torch.device, dtype: str, weight_dtype: str | None = None) -> dict[str, Any] | None:
-    """The constants that llamalab calibrate kept for this device and dtypes; None where there are none.
+    """The constants that llamalab calibrate stored for this device and dtypes; None where there are none.
 
-    Raises FormatError for a spoilt file.
+    Raises FormatError for a damaged file.
     """
     path = default_path(calibration_name(place), dtype, weight_dtype)
     if not path.exists():
@@ -44,7 +44,7 @@ def kept_constants(place: torch.device, dtype: str, weight_dtype: str | None = N
 
 
 class ShortPlan(NamedTuple):
-    """A calibration short enough for the weights that run: its blocks, the bytes of their copies, and its seconds."""
+    """A calibration whose length suits the weights that run: blocks, bytes of their copies, and seconds."""
 
     fit: tuple[Block, ...]
     check: tuple[Block, ...]
@@ -53,7 +53,7 @@ class ShortPlan(NamedTuple):
 
 
 def short_plan(place: torch.device, weight_bytes: int) -> ShortPlan:
-    """The plan for so many bytes of weights; the cheap blocks first: flash attention is held against naive.
+    """The plan for this many bytes of weights; cheap blocks first, since flash attention is compared with naive.
 
     >>> short_plan(torch.device("cpu"), 2**20).budget_s < short_plan(torch.device("cpu"), 2**34).budget_s
     True
@@ -73,9 +73,9 @@ def short_calibration(
     deadline: Deadline | None = None,
     kept: KeptWeights | None = None,
 ) -> dict[str, Any] | None:
-    """The constants of a calibration short enough for `weight_bytes`; None where memory is too small for it.
+    """Constants of a calibration whose length suits `weight_bytes`; None where memory is too small for it.
 
-    Of blocks whose matrices are `kept` so, where they are quantised.
+    The matrices of its blocks are in the storage `kept`, where they are quantised.
 
     Shorter still where the deadline is nearer, down to a second.
     """
@@ -100,7 +100,7 @@ def short_calibration(
 
 
 def _light(block: Block) -> Block:
-    """The block without the passes whose cache alone would take too much of a small report's memory."""
+    """The block without passes whose cache alone exceeds the memory of a small report."""
     sizes = {
         shape: kv_bytes(block.arch, batch=shape.batch, seq=shape.past + shape.new, dtype="bf16")
         for shape in block.shapes
@@ -113,10 +113,10 @@ def kept_better(path: Path, made: Calibration) -> str | None:
     try:
         kept = read_calibration(path)
         parsed_constants(kept, str(path), made.dtype)
-    except LlamaLabError:  # there is none, or none of this kind
+    except LlamaLabError:  # the file is missing or of another kind
         return None
     grade = grades.read_grade(kept.get("grade"))
-    longer = made.quick and not kept.get("quick", False)  # of the same grade the longer one is worth more
+    longer = made.quick and not kept.get("quick", False)  # of two with the same grade the longer one is kept
     worse = not made.grade.better_than(grade) if longer else grade.better_than(made.grade)
     if kept.get("title") != made.title or not worse:
         return None

@@ -1,4 +1,4 @@
-"""Copies of a block that a calibration runs in turn, so that no cache holds the weights that a pass reads."""
+"""Copies of a block that a calibration runs in turn, so that the weights a pass reads come from memory, not a cache."""
 
 from collections.abc import Iterator
 from itertools import cycle
@@ -11,26 +11,26 @@ from llamalab.measure.roofs.shape_products import products_like
 from llamalab.model import Transformer
 from llamalab.model.compiled import compile
 
-_WEIGHT = 0.02  # values about as large as a trained model's
-_BEYOND = 2  # times the cache that weights in turn must be: a cache does not evict the oldest alone
-_MOST_COPIES = 64  # building more of a block so small is no way to fill a cache
+_WEIGHT = 0.02  # values of the size of a trained model's
+_BEYOND = 2  # weights in turn, as a multiple of the cache, which does not evict strictly the oldest
+_MOST_COPIES = 64  # a block this small would need too many copies to fill a cache
 
 
 class Turns(NamedTuple):
-    """How many copies of a block are run in turn, the first included, and whether a cache may hold them all."""
+    """The number of copies of a block run in turn, including the first, and whether a cache may hold all of them."""
 
     copies: int
     in_cache: bool
 
 
 class CopyBudget:
-    """What weights must exceed to come from memory, and the bytes of memory that are left for copies of them."""
+    """The bytes that weights must exceed to come from memory, and the memory available for copies."""
 
     def __init__(self, cache_bytes: int, copies_bytes: int) -> None:
         self._trial_bytes, self._left_bytes = _BEYOND * cache_bytes, copies_bytes
 
     def copies(self, size_bytes: int) -> Turns:
-        """Copies of a block of so many bytes; one where there is no memory for as many as it takes.
+        """The copies of a block of this size; one where memory is too small for the required number.
 
         >>> room = CopyBudget(cache_bytes=16, copies_bytes=40)
         >>> [tuple(room.copies(size)) for size in (12, 12, 50)]
@@ -58,7 +58,7 @@ def block_bytes(block: Block, dtype: str) -> int:
 
 
 def ring_of(machine: Machine, block: Block, turns: Turns) -> Ring:
-    """As many copies of a block as take turns, built."""
+    """The copies of a block, built."""
     models = [_model(machine, block) for _ in range(turns.copies)]
     return Ring(cycle(models), models[0], turns.in_cache)
 

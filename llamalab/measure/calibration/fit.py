@@ -1,10 +1,10 @@
-"""The few constants that explain measured kernel times best: t0, e_c, e_m and q within bounds, by Nelder-Mead.
+"""The constants that fit measured kernel times best: t0, e_c, e_m and q within bounds, by Nelder-Mead.
 
     time = t0 + ((FLOPs / (e_c peak))**q + (bytes / (e_m bandwidth))**q)**(1/q)     (llamalab.analytic.roofline)
 
-The loss is the mean |log(predicted / measured)|, a factor too slow weighing as one too fast,
-and every kernel as much as its share of the pass it ran in: 20 us matter in a small model and not in a
-large one. The start is fixed, so the same times give the same constants.
+The loss is the mean |log(predicted / measured)|, symmetric in too slow and too fast, each kernel weighed by its share
+of its pass: 20 us matter in a small model and not in a large one. The start is fixed, so that the same times give the
+same constants.
 """
 
 from collections.abc import Callable, Sequence
@@ -12,12 +12,12 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from llamalab.analytic.ops import Op
+from llamalab.analytic.op import Op
 from llamalab.analytic.roofline import Rates, moved_bytes
 
 Loss = Callable[[np.ndarray], float]
 _EFFICIENCY, _SHARPEST = 0.02, 8.0
-_FLAT = 1e-9  # a simplex whose corners differ less in their loss has collapsed or found its minimum
+_FLAT = 1e-9  # spread of losses over a simplex below which it has collapsed or converged
 
 
 class Kernel(NamedTuple):
@@ -29,7 +29,7 @@ class Kernel(NamedTuple):
 
 
 class Fit(NamedTuple):
-    """Constants of a class, how many kernels are behind them, and their mean relative error, weighed by share.
+    """Constants of a class, the number of kernels behind them, and their mean relative error, weighed by share.
 
     `flops` and `bytes` are the smallest and largest work among the kernels.
     """
@@ -47,7 +47,7 @@ class Fit(NamedTuple):
 
 
 def best_rates(kernels: Sequence[Kernel]) -> tuple[float | None, float]:
-    """The highest FLOP/s and byte/s among kernels: what no prediction may beat; None where nothing computes."""
+    """The highest FLOP/s and byte/s among kernels, which no prediction may exceed; None where nothing computes."""
     peak = max(kernel.op.flops_causal / kernel.time_s for kernel in kernels)
     return peak or None, max(moved_bytes(kernel.op) / kernel.time_s for kernel in kernels)
 
@@ -75,7 +75,7 @@ def fit_class(kernels: Sequence[Kernel], peak: float | None, bandwidth: float) -
         high=high,
     )
     if peak is None:
-        best[[1, 3]] = 1.0  # nothing is computed: these two have no effect
+        best[[1, 3]] = 1.0  # nothing is computed: e_c and q have no effect
     t0, compute, memory, q = (float(value) for value in best)
     error = float(np.average(np.abs(predicted(best) / time_s - 1), weights=share))
     flops, moved = ([amount(kernel.op) for kernel in kernels] for amount in (_flops, moved_bytes))
@@ -95,7 +95,7 @@ def _flops(op: Op) -> int:
 
 
 def predicted_s(compute_s: np.ndarray, memory_s: np.ndarray, constants: np.ndarray) -> np.ndarray:
-    """Seconds of kernels from their times at peak and at full bandwidth, less t0."""
+    """Seconds of kernels, without t0, from their times at peak and at full bandwidth."""
     t0, compute, memory, q = constants
     x, y = compute_s / compute, memory_s / memory
     largest = np.maximum(x, y)
@@ -104,7 +104,7 @@ def predicted_s(compute_s: np.ndarray, memory_s: np.ndarray, constants: np.ndarr
 
 
 def minimum_within(loss: Loss, start: np.ndarray, *, low: np.ndarray, high: np.ndarray) -> np.ndarray:
-    """Where `loss` is least between `low` and `high`, as found from `start`."""
+    """The minimum of `loss` between `low` and `high`, searched from `start`."""
 
     def fenced(raw: np.ndarray) -> float:
         inside = np.clip(raw, low, high)

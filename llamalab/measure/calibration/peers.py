@@ -1,9 +1,9 @@
-"""Processes that calibrate at once, in step: what several of them reach together is not what one reaches alone.
+"""Processes that calibrate at once, in step, because they share memory bandwidth.
 
-Ranks of a CPU share its memory. Where each went through its passes by itself, the best time of a row would be that of
-a moment when the others built or computed, and a product would seem to have the memory to itself. In step all run the
-same row at the same moment, and the typical time counts, not the best: what peers take from each other is no
-disturbance.
+Ranks of a CPU share its memory. If each ran its passes alone, the best time of a row would be from a moment when the
+others were building or computing, and a product would be measured with the whole bandwidth. In step all run the same
+row at the same moment, and the median time is used instead of the best: contention between peers is part of the
+result.
 """
 
 from collections.abc import Callable, Sequence
@@ -16,7 +16,7 @@ T = TypeVar("T")
 
 
 class Peers:
-    """Those that calibrate beside this process: none. `sharing` counts the processes that take of one memory.
+    """No peers: a single process. `sharing` is the number of processes that share one memory.
 
     >>> Peers().agree(3), Peers().typical([2.0, 1.0, 4.0])
     (3, 1.0)
@@ -25,36 +25,36 @@ class Peers:
     sharing = 1
 
     def agree(self, value: T) -> T:
-        """The value that counts for all; here the process's own."""
+        """The value that all peers use; here the process's own."""
         return value
 
     def meet(self) -> None:
-        """Go on when all are here."""
+        """A barrier: wait until all peers are here."""
 
     def typical(self, times_s: Sequence[float]) -> float:
-        """The time of a row that ran so often: the best, as a disturbance only ever adds time."""
+        """The typical one of a row's times: the best, as a disturbance only ever adds time."""
         return min(times_s)
 
 
 class InStep(Peers):
-    """Peers that do everything together: one decides what fits into the time, and typical is the median."""
+    """Peers that act together: one decides which passes fit into the time, and the typical time is the median."""
 
     def typical(self, times_s: Sequence[float]) -> float:
-        """The median: a best time is of a moment when a peer did not disturb."""
+        """The median: a best time is from a moment without contention by a peer."""
         return median(times_s)
 
 
 class AgreedDeadline(Deadline):
-    """A deadline by which all peers decide alike what fits."""
+    """A deadline whose decisions are the same on all peers."""
 
     def __init__(self, seconds: float, peers: Peers, *, now: Callable[[], float] = now_s) -> None:
         super().__init__(seconds, now=now)
         self._peers = peers
 
     def part(self, share: float, *, least_s: float = 0.0) -> "AgreedDeadline":
-        """As Deadline.part; decided alike too."""
+        """As Deadline.part; its decisions are also shared."""
         return AgreedDeadline(max(least_s, share * self.left_s), self._peers, now=self._now)
 
     def fits(self, seconds: float) -> bool:
-        """Whether a step of so many seconds would be done in time, as the one that decides sees it."""
+        """Whether a step of so many seconds ends in time, by the clock of the deciding peer."""
         return self._peers.agree(super().fits(seconds))

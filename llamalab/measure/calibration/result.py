@@ -1,4 +1,4 @@
-"""What a calibration found: the constants of this machine, what they were fitted on, and how well they predict."""
+"""The result of a calibration: the constants of this machine, the kernels they were fitted on, and their accuracy."""
 
 from typing import NamedTuple
 
@@ -24,7 +24,7 @@ class Outcome(NamedTuple):
 
 
 class Calibration(NamedTuple):
-    """The constants of this machine, what they were fitted on, and how well they predict other passes."""
+    """The constants of this machine, the kernels they were fitted on, and their errors on other passes."""
 
     device: str
     title: str

@@ -1,15 +1,14 @@
 """The constants of this machine: under a minute of kernels, a fit, and a check on other shapes.
 
-Every row of the cost table is timed where it runs: in a block of llamalab's model, between two taps,
-with activations that the row before has just written. Constants are fitted on three small blocks
-(FITTED) at awkward token counts, one class of operation at a time; products only where no cache holds
-the weights. They are checked on blocks of other sizes at other token counts (CHECKED), run as a clean pass and scaled
-to the whole model: nothing that is checked was fitted.
+Every row of the cost table is timed in place: in a block of llamalab's model, between two taps, with activations that
+the row before has just written. Constants are fitted on three small blocks (FITTED) at odd token counts, one class of
+operation at a time; products only where their weights come from memory. They are checked on blocks of other sizes at
+other token counts (CHECKED), run as a clean pass and scaled to the whole model: no checked pass was fitted.
 
-All of it runs in the same rounds, so that a machine that slows down slows both sides; of each time
-the best round counts, because a disturbance only ever adds time; of ranks that run in step it is the
-median (peers). Time is a budget: every pass is tried once, what would not fit is left out and named,
-and rounds follow while there is time. The result is graded (llamalab.analytic.grades).
+All passes run in the same rounds, so that a slowdown of the machine affects all; the best round of each time is used,
+because a disturbance only ever adds time; of ranks that run in step it is the median (peers). Time is a budget: every
+pass is tried once, passes that exceed it are left out and named, and rounds follow while there is time. The result is
+graded (llamalab.analytic.grades).
 """
 
 import os
@@ -139,9 +138,9 @@ def calibrate(
 
 
 def fit_classes(kernels: Iterable[Kernel]) -> dict[str, Fit]:
-    """Constants by rate class. The roofs of a kind, for all its classes, are the best rates seen in it.
+    """Constants by rate class. The roofs of a kind, for all its classes, are the best rates measured in it.
 
-    Products of several rows with a quantised weight are two classes, and together the one that all others have.
+    Products of several rows with a quantised weight are two classes, with their union as the class of the rest.
     """
     by_kind: dict[str, list[Kernel]] = defaultdict(list)
     by_class: dict[str, list[Kernel]] = defaultdict(list)
@@ -164,13 +163,13 @@ class _Fitting(NamedTuple):
 
 
 def _fitting(free: int, dtype: str, fit: Sequence[Block], check: Sequence[Block]) -> _Fitting:
-    """As many blocks as `free` bytes hold, in their order. Raises DoesNotFitError where they hold none."""
+    """As many blocks as fit into `free` bytes, in order. Raises DoesNotFitError where none does."""
     used, kept = 0, set()
     for block in dict.fromkeys((*fit, *check)):
         if used + (size := trial_bytes(block, dtype)) <= free:
             used += size
             kept.add(block)
-    serving = [block for block in fit if block.attention is None]  # one for its attention alone is no calibration
+    serving = [block for block in fit if block.attention is None]  # a block for attention alone is no calibration
     if not kept.intersection(serving):
         needed = min(trial_bytes(block, dtype) for block in serving)
         raise DoesNotFitError(
@@ -204,7 +203,7 @@ def _rounds(trials: Trials, deadline: Deadline, progress: ProgressCallback) -> i
 
 
 def _outcomes(trials: Iterable[Trial], rates: Mapping[str, Rates]) -> Iterable[Outcome]:
-    """The checked passes, those that the constants can predict."""
+    """The checked passes that the constants can predict."""
     for trial in trials:
         ops = trial.ops(trial.block.arch.n_layers)
         if all(known_rates(op, rates) for op in ops):

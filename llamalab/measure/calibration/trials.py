@@ -1,7 +1,7 @@
 """Passes of single blocks that a calibration times repeatedly, as many as fit into its time.
 
-Products count only where no cache holds their weights. Where one block's weights would stay in a cache, the passes take
-turns over copies of the block, until what is read in between is larger than the cache, as far as memory lets them.
+Products are fitted only where their weights come from memory. Where one block's weights would stay in a cache, passes
+alternate over copies of the block, until the bytes read in between exceed the cache, as far as memory allows.
 """
 
 from collections.abc import Sequence
@@ -13,7 +13,7 @@ import torch
 from llamalab.analytic.activations import peak_activation_bytes
 from llamalab.analytic.kept_weights import model_ops
 from llamalab.analytic.kv_cache import kv_bytes
-from llamalab.analytic.ops import Op, add_up
+from llamalab.analytic.op import Op, add_up
 from llamalab.analytic.pass_shape import PassShape
 from llamalab.measure.calibration.blocks import Block, BlockPass
 from llamalab.measure.calibration.copies import CopyBudget, Ring, Turns, block_bytes, ring_of
@@ -27,8 +27,8 @@ from llamalab.model import StaticKVCache
 from llamalab.model.quantised.weights import kept_of
 from llamalab.units import KeptWeights
 
-ENOUGH_ROUNDS = 3  # a pass is kept only where it can be run so often in time
-_FIT_SHARE = 0.6  # of the time, for what is fitted; the rest is for what is checked
+ENOUGH_ROUNDS = 3  # a pass is kept only where it can be run this often in time
+_FIT_SHARE = 0.6  # share of the time for fitted passes; the rest is for checked ones
 
 
 class Trial:
@@ -58,7 +58,7 @@ class Trial:
         self._peers.meet()
         self._cache.rewind(self.shape.past, lossy=True)
         model = next(self.ring_of.turns)
-        # Launching took so long the last time: a device that waits that long finds all of it launched.
+        # The device is held for the last measured launch time, so that it finds all of it launched.
         self._clock.hold(self._launch_s)
         began_s = now_s()
         self._ops.start()
@@ -92,7 +92,7 @@ class Trial:
 
 
 class Trials(NamedTuple):
-    """Passes that ran once and fit into the time: those to fit, those to check, and the names of those left out."""
+    """Passes that ran once and fit into the time: those to fit, those to check, and the names of the others."""
 
     fitted: list[Trial]
     checked: list[Trial]
@@ -111,7 +111,7 @@ class Trials(NamedTuple):
 
 
 class _Pace:
-    """What this machine needs per byte of weights to build, and per FLOP and byte of a pass, as seen so far."""
+    """Seconds per byte of weights to build, and per FLOP and byte of a pass, as measured so far."""
 
     def __init__(self) -> None:
         self.build_s = self.flop_s = self.round_s = 0.0
@@ -120,7 +120,7 @@ class _Pace:
         self.build_s = max(self.build_s, seconds / size_bytes)
 
     def ran(self, flops: int, seconds: float) -> None:
-        # The last pass predicts the next, which is larger: small ones consist of call overhead.
+        # The last pass predicts the next, larger one: small ones consist of call overhead.
         self.flop_s, self.round_s = seconds / max(1, flops), self.round_s + seconds
 
 
@@ -133,15 +133,15 @@ def first_round(
     progress: ProgressCallback,
     peers: Peers,
 ) -> Trials:
-    """Build the blocks and run every pass once; what would not fit into the time ENOUGH_ROUNDS times is left out.
+    """Build the blocks and run every pass once; a pass for which ENOUGH_ROUNDS rounds exceed the time is left out.
 
     The first pass is run in any case.
     """
     found, pace = Trials([], [], [], 0.0), _Pace()
     fit_by = deadline.part(_FIT_SHARE)
     sizes = {block: block_bytes(block, machine.dtype) for block in (*fit, *check)}
-    # The largest first: their copies are the fewest, and products matter most in them.
-    # One with an attention of its own is there for that alone: its products need no memory.
+    # Largest first: it needs the fewest copies, and products have the largest share in it. A block with another
+    # attention is last: it serves attention alone, and its products need no copies.
     turns = {
         block: room.copies(sizes[block]) if block.attention is None else Turns(1, in_cache=True)
         for block in sorted(sizes, key=lambda block: -sizes[block])
@@ -162,7 +162,7 @@ def first_round(
 
 
 def trial_bytes(block: Block, dtype: str) -> int:
-    """Bytes that a block holds while it is calibrated on: weights, a cache for each pass, the largest activations."""
+    """Bytes of a block during calibration: weights, a cache for each pass, the largest activations."""
     arch = block.arch.replace(n_layers=1)
     caches = sum(kv_bytes(arch, batch=one.batch, seq=one.past + one.new, dtype=dtype) for one in block.shapes)
     activations = (
@@ -206,14 +206,14 @@ def _trials(
         trial = Trial(machine, block, ring, shape, peers, clean=clean)
         first = not found.all and not kept
         if first:
-            trial.run()  # the first pass of a process tells nothing of those that follow
+            trial.run()  # the first pass of a process is not representative
         pace.ran(flops[shape], _best_s(trial, until, ENOUGH_ROUNDS if first else 1))
         kept.append(trial)
     return sorted(kept, key=lambda trial: block.shapes.index(trial.shape))
 
 
 def _best_s(trial: Trial, until: Deadline, runs: int) -> float:
-    """Seconds of the best of so many runs, as far as they fit: one that is disturbed foretells no other."""
+    """Seconds of the best of several runs, as many as fit: a single one may be disturbed."""
     runs_s: list[float] = []
     while not runs_s or (len(runs_s) < runs and until.fits(runs_s[-1])):
         began = now_s()

@@ -1,4 +1,4 @@
-"""What a measurement needs of a device: one interface for the CPU, CUDA, and the kind that comes next.
+"""The interface of a measured device, for the CPU, CUDA and further kinds.
 
 A new kind is a class with these members in a file of its own here, and its row in llamalab.measure.device.kinds.
 Nothing else in llamalab.measure asks which kind it runs on.
@@ -30,7 +30,7 @@ class AllocatorEvent(NamedTuple):
 
 @dataclass
 class AllocatorTrace:
-    """The allocator's events of a block of code, filled when the block ends.
+    """The allocator's events during a block of code, filled when the block ends.
 
     `profiler_events` are the profiler's events of the same block where both have the profiler's clock; None where
     the allocator's events have the system's clock (`time.time_ns`).
@@ -50,13 +50,13 @@ class Versions(NamedTuple):
 
 
 class Device(Protocol):
-    """One device of some kind, made for a torch device; asking changes nothing unless it says so.
+    """One device of some kind, made for a torch device; its queries change no state unless stated.
 
-    `role` chooses sizes: a host computes in the process itself; an accelerator has memory of its own, works behind the
-    host in a queue, and needs more work to be full. `trusts_cache_size` says whether `cache_bytes` needs no measuring.
-    `launch_calls` are the beginnings of the names that the profiler gives to calls that launch kernels; empty where
-    kernels run in the host's own calls. `profiler_name` is the profiler's name of the device, None where it needs none.
-    `held_method` is how `held_bytes` is found.
+    `role` chooses sizes: a host computes in the process itself; an accelerator has its own memory, executes a queue
+    asynchronously, and needs more work to be fully used. `trusts_cache_size` says whether `cache_bytes` is reliable.
+    `launch_calls` are prefixes of the profiler's names of calls that launch kernels; empty where kernels run in the
+    host's own calls. `profiler_name` is the profiler's name of the device, None where it needs none. `held_method`
+    names the source of `held_bytes`.
     """
 
     place: torch.device
@@ -68,7 +68,7 @@ class Device(Protocol):
 
     @classmethod
     def count(cls) -> int:
-        """How many devices of this kind torch sees."""
+        """Number of devices of this kind that torch sees."""
 
     @property
     def name(self) -> str:
@@ -76,25 +76,25 @@ class Device(Protocol):
 
     @property
     def versions(self) -> Versions:
-        """Versions of what lies below torch."""
+        """Versions of runtime, driver and kernel library."""
 
     def make_current(self) -> None:
-        """Make it the one of its kind that work goes to where none is named."""
+        """Make it the current device of its kind."""
 
     def memory_bytes(self) -> int:
         """All memory of the device that this process may use."""
 
     def available_bytes(self) -> int:
-        """Memory of the device that is free for this process now, what torch keeps for later included."""
+        """Memory of the device that is free for this process now, including torch's cached blocks."""
 
     def cache_bytes(self) -> int:
-        """Size of the last-level cache as it is reported, 0 where it is not."""
+        """Size of the last-level cache as reported, 0 where it is not."""
 
     def clock(self, *, marks: int = 4096) -> Clock:
         """A clock of the device, ready for so many marks between two readings."""
 
     def synchronise(self) -> None:
-        """Wait until everything that was launched is done."""
+        """Wait until all launched work is done."""
 
     @property
     def graph_fill_s(self) -> float:
@@ -105,13 +105,13 @@ class Device(Protocol):
         """Why a device of a kind that has graphs records none; None where it does, and of kinds without them."""
 
     def graph(self, work: Callable[[], object]) -> Callable[[], object]:
-        """The same work with as little cost of launching as the device allows; it may run once or more meanwhile."""
+        """The same work with the least launch overhead that the device allows; capture may run it once or more."""
 
     def telemetry(self) -> Telemetry:
-        """Clocks, power, temperature, load at this moment; what is not known is None with the reason."""
+        """Clocks, power, temperature, load at this moment; unknown values are None with the reason."""
 
     def throttle_counters(self) -> dict[str, int]:
-        """Counters that rise while a reason holds the clocks down, by reason; empty where the device has none."""
+        """Counters that rise while the clocks are throttled, by cause; empty where the device has none."""
 
     def energy_counter(self) -> tuple[Counter, str]:
         """A counter of joules, and its source."""
@@ -120,25 +120,25 @@ class Device(Protocol):
         """Bytes that each process holds on the device."""
 
     def release_memory(self) -> None:
-        """Give cached blocks that are not in use back to the device; the host's own are not its concern."""
+        """Give cached unused blocks back to the device; the host's own memory is not affected."""
 
     def keep_freed_memory(self, touch_bytes: int = 0) -> bool:
-        """Have freed memory stay with the process, so that times repeat; False where that cannot be had.
+        """Have the allocator keep freed memory, so that times repeat; False where it cannot.
 
-        `touch_bytes` are fetched at once where the allocator does not do so itself.
+        `touch_bytes` are allocated at once where the allocator does not keep them by itself.
         """
 
     def start_held(self) -> None:
-        """Begin a new window for `held_bytes`, where the device keeps a peak."""
+        """Begin a new window for `held_bytes`, where the device records a peak."""
 
     def held_bytes(self) -> int | None:
-        """Bytes that this process holds, or held at most since `start_held`; None where it is unknown."""
+        """Bytes held by this process, or their peak since `start_held`; None where unknown."""
 
     def peak_memory(self, work: Callable[[], object], *, resident_bytes: int | None = None) -> MeasuredMemory:
-        """The peak of one call above what was held before it. The call may run twice."""
+        """The peak of one call above the memory held before. The call may run twice."""
 
     def counts_peak_in_trace(self) -> bool:
         """Whether the peak of a pass is best taken from `trace_allocations`, not from `peak_memory`."""
 
     def trace_allocations(self) -> AbstractContextManager[AllocatorTrace]:
-        """The allocator's events of the block, and of all that was launched in it."""
+        """Records the allocator's events of the block, including work launched in it."""

@@ -1,9 +1,9 @@
 """The effective size of the last-level cache: the largest working set that is read faster than memory.
 
-The reported size is not reliable: a virtual machine of two cores may report the 480 MiB of its host and
-have 30 of them, or report nothing. So a buffer is summed up over longer and longer stretches of it. Short ones come
-from a cache; from some length on all take as long per byte as longer ones do. The longest that is a quarter faster
-than all of twice its length and more is the cache's size, as far as it makes a difference.
+The reported size is not reliable: a virtual machine of two cores may report the 480 MiB of its host and be able to
+use 30 of them, or report nothing. So prefixes of a buffer of increasing length are summed. Short ones are read from a
+cache; from some length on all take the same time per byte. The effective cache size is the longest prefix read at
+least a quarter faster than all prefixes of twice its length and more.
 """
 
 from collections.abc import Callable, Sequence
@@ -16,12 +16,12 @@ from llamalab.measure.timing.clock import Clock
 from llamalab.measure.timing.deadline import now_s
 from llamalab.measure.timing.timer import Plan, time_one
 
-MOST_CACHE_BYTES = 2**28  # of cache at most; working sets twice as large are tried
+MOST_CACHE_BYTES = 2**28  # largest cache; working sets up to twice as large are tried
 LEAST_CACHE_BYTES = 2**20
 SWEEP_S = 1.0
 _FASTER = 1.25
 _ROUNDS = 4
-_SAMPLE_BYTES = 2**24  # short stretches are read so often that a sample has as many bytes: the clock must see it
+_SAMPLE_BYTES = 2**24  # short prefixes are repeated until a sample reads this many bytes, for the clock's resolution
 _ONCE = Plan(0.0, 1, 1, 1, 0.0)
 
 Rate = Callable[[int], float]
@@ -29,7 +29,7 @@ Rate = Callable[[int], float]
 
 @cache
 def effective_cache_bytes(device: torch.device) -> int:
-    """Bytes of the last-level cache that make a difference here: from LEAST_CACHE_BYTES to MOST_CACHE_BYTES.
+    """Effective bytes of the last-level cache, from LEAST_CACHE_BYTES to MOST_CACHE_BYTES.
 
     A working set twice as large comes from memory. On a CPU it is measured by the first call, in about SWEEP_S seconds
     and within `probe_budget_bytes`; later calls return the same.
@@ -57,8 +57,8 @@ def swept_sizes(most_bytes: int) -> list[int]:
 def sweep_working_sets(sizes: Sequence[int], rate_of: Rate, budget_s: float) -> int:
     """The largest of `sizes` that is read faster than larger ones are.
 
-    `rate_of(size)` reads a working set and returns byte/s. Sizes grow while half of the time lasts, two of them at
-    least; in the other half rounds over all that were tried: the best of a few says what a disturbance hides.
+    `rate_of(size)` reads a working set and returns byte/s. Sizes grow for half of the time, at least two of them; in
+    the other half rounds repeat all that were tried, and the best of each is used: a disturbance only lowers a rate.
     """
     best: dict[int, float] = {}
     spent_s = 0.0
@@ -70,7 +70,7 @@ def sweep_working_sets(sizes: Sequence[int], rate_of: Rate, budget_s: float) -> 
             began_s = now_s()
             rate = rate_of(size)
             best[size] = max(rate, best.get(size, 0.0))
-            # Reading before it is timed, and a busy machine, are in the second.
+            # Reading the first time, and a busy machine, are in the time.
             spent_s += max(max(size, _SAMPLE_BYTES) / rate, now_s() - began_s)
     return largest_cached(best)
 
@@ -78,7 +78,7 @@ def sweep_working_sets(sizes: Sequence[int], rate_of: Rate, budget_s: float) -> 
 def largest_cached(rates: dict[int, float]) -> int:
     """The largest working set that is a quarter faster than any of twice its size or more; the smallest where none is.
 
-    At least two must be larger: where a disturbance slows one of them down, that makes no cache of the others.
+    At least two larger ones must be slower: one slow reading may be a disturbance.
 
     >>> largest_cached({1: 90.0, 2: 60.0, 4: 9.0, 8: 58.0, 16: 10.0, 32: 10.0})
     8
@@ -96,7 +96,7 @@ def largest_cached(rates: dict[int, float]) -> int:
 
 
 def reader(most_bytes: int, clock: Clock) -> Rate:
-    """Byte/s of a sum over the first so many bytes of one buffer, which is read before it is timed."""
+    """A function that gives byte/s of a sum over the first bytes of one buffer, which is read before it is timed."""
     buffer = torch.ones(most_bytes // 4, dtype=torch.float32)
 
     def read(piece: torch.Tensor, times: int) -> None:

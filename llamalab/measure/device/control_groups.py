@@ -21,7 +21,7 @@ class GroupLimit(NamedTuple):
 
 
 class _Hierarchy(NamedTuple):
-    """Where groups are mounted, which group the mount point is, and the names of their files."""
+    """Mount point of the groups, the group that it shows, and the names of their files."""
 
     mount: str
     top: str
@@ -38,7 +38,7 @@ _USED = {1: "memory.usage_in_bytes", 2: "memory.current"}
 
 
 def rooms(root: Path) -> list[GroupLimit]:
-    """The limit of every limited group that holds this process, in no order; `root` is the root of the file system."""
+    """The limit of every limited group that holds this process, in any order; `root` is the root of the file system."""
     groups = {
         (folder, one.version) for one in _hierarchies(root) for folder in _with_parents(root, one, _own(root, one))
     }
@@ -61,7 +61,7 @@ def _hierarchies(root: Path) -> set[_Hierarchy]:
 
 
 def _own(root: Path, hierarchy: _Hierarchy) -> str:
-    """The group of this process by /proc."""
+    """The group of this process according to /proc."""
     for line in text_of(root / "proc/self/cgroup").splitlines():
         _, _, rest = line.partition(":")
         controllers, _, path = rest.partition(":")
@@ -88,7 +88,7 @@ def _rooms_of(folder: Path, version: int) -> Iterator[GroupLimit]:
     limits = [number_of(text_of(folder / name)) for name in _LIMITS[version]]
     known = [limit for limit in (*limits, stat.get("hierarchical_memory_limit")) if limit is not None]
     used = number_of(text_of(folder / _USED[version])) or 0
-    # Files that were read and not looked at again: the kernel drops them before it refuses memory.
+    # Pages of inactive files count as free: the kernel drops them before it refuses memory.
     idle_files = stat.get("total_inactive_file", stat.get("inactive_file", 0))
     for limit in known:
         yield GroupLimit(limit, max(0, limit - max(0, used - idle_files)))

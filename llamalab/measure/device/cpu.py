@@ -30,7 +30,7 @@ class Cpu:
     """The host; `root` is the root of the file system that describes it."""
 
     role: Role = "host"
-    trusts_cache_size = False  # a virtual machine reports its host's cache, or anything
+    trusts_cache_size = False  # a virtual machine may report the cache of its host
     launch_calls: tuple[str, ...] = ()
     profiler_name: str | None = None
     held_method = "VmRSS of the process"
@@ -52,7 +52,7 @@ class Cpu:
         return Versions()
 
     def make_current(self) -> None:
-        """There is no other."""
+        """Does nothing: there is one host."""
 
     def memory_bytes(self) -> int:
         total = self._meminfo_bytes("MemTotal")
@@ -75,7 +75,7 @@ class Cpu:
         return HostClock()
 
     def synchronise(self) -> None:
-        """Nothing is ever behind: a call has ended when it returns."""
+        """Does nothing: a call has ended when it returns."""
 
     def graph(self, work: Callable[[], object]) -> Callable[[], object]:
         return work
@@ -103,13 +103,13 @@ class Cpu:
         return None, "not an NVIDIA device"
 
     def release_memory(self) -> None:
-        """Nothing is cached beside the host's own memory."""
+        """Does nothing: no blocks are cached apart from the host's own memory."""
 
     def keep_freed_memory(self, touch_bytes: int = 0) -> bool:
         return host_memory.keep_freed_memory(touch_bytes)
 
     def start_held(self) -> None:
-        """The resident set has no window."""
+        """Does nothing: the resident set has no window."""
 
     def held_bytes(self) -> int | None:
         return status_bytes("VmRSS", proc=self._root / "proc/self")

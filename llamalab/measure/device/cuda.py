@@ -73,7 +73,7 @@ class Cuda:
         return capture_refusal(self.place)
 
     def graph(self, work: Callable[[], object]) -> Callable[[], object]:
-        """A CUDA graph to replay, which holds its memory until it is let go of."""
+        """A CUDA graph to replay; it holds its memory until it is freed."""
         return captured(work, self.place).replay
 
     def telemetry(self) -> Telemetry:
@@ -99,7 +99,7 @@ class Cuda:
         torch.cuda.empty_cache()
 
     def keep_freed_memory(self, touch_bytes: int = 0) -> bool:
-        """The caching allocator keeps it in any case."""
+        """True: the caching allocator always keeps it."""
         return True
 
     def start_held(self) -> None:
@@ -122,7 +122,7 @@ class Cuda:
         )
 
     def counts_peak_in_trace(self) -> bool:
-        return False  # the allocator keeps its own peak
+        return False  # the allocator records its own peak
 
     @contextmanager
     def trace_allocations(self) -> Iterator[AllocatorTrace]:

@@ -7,9 +7,9 @@ import torch
 
 from llamalab.measure.timing.deadline import now_s
 
-_CYCLES_PER_S = 2.1e9  # no GPU of today clocks higher: a spin of so many cycles lasts at least as long as asked
+_CYCLES_PER_S = 2.1e9  # no current GPU has a higher clock: a spin of so many cycles lasts at least as long as asked
 _MOST_HOLD_S = 0.25
-_LEAST_S = 1e-9  # an interval with nothing but its mark in it
+_LEAST_S = 1e-9  # an empty interval between two marks
 _WORKS = 64  # of one element, with and without marks between them
 _TRIES = 3
 _AHEAD = 1.25  # times the host's seconds of launching, as in llamalab.measure.timing.timer
@@ -18,7 +18,7 @@ _AHEAD = 1.25  # times the host's seconds of launching, as in llamalab.measure.t
 class CudaClock:
     """CUDA events on the current stream, created ahead so that a mark only records one.
 
-    Resolution is about 0.5 us. The device's own time for a mark (`mark_cost_s`) is taken off every interval. More marks
+    Resolution is about 0.5 us. The device time of a mark (`mark_cost_s`) is subtracted from every interval. More marks
     than `capacity` create more events, once.
     """
 
@@ -47,7 +47,7 @@ class CudaClock:
 
 @cache
 def mark_cost_s(place: torch.device) -> float:
-    """Seconds that a mark between two kernels makes the device later, the host being ahead; never below 0."""
+    """Device seconds that a mark between two kernels adds, with the host ahead; never below 0."""
     clock, x = CudaClock(place, capacity=2 * _WORKS, mark_s=0.0), torch.zeros(1, device=place)
     launch_s, costs = 0.0, []
     for _ in range(1 + _TRIES):
@@ -69,7 +69,7 @@ def mark_cost_s(place: torch.device) -> float:
 
 
 def _event() -> torch.cuda.Event:
-    """An event that is there: CUDA makes one when it is recorded for the first time, which takes longer."""
+    """An event that is created already: CUDA creates it at its first record, which takes longer."""
     event = torch.cuda.Event(enable_timing=True)  # type: ignore[no-untyped-call]
     event.record()
     return event

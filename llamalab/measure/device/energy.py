@@ -1,8 +1,8 @@
-"""The energy of a token, and the memory of processes: from counters of the system, or None with the reason.
+"""Energy per token, and memory of processes: from counters of the system, or None with the reason.
 
-A GPU counts its energy through NVML, a CPU through RAPL where the system lets a user read it. Both
-counters move only every 10 to 100 ms, so windows below 2 s give no figure: the work is repeated
-until it fills one. What the device draws when idle is part of it.
+A GPU counts its energy through NVML, a CPU through RAPL where the system lets a user read it. Both counters are updated
+only every 10 to 100 ms, so that windows below 2 s give no figure: the work is repeated to fill one. The idle power of
+the device is included.
 """
 
 import time
@@ -17,7 +17,7 @@ from llamalab.measure.device.peak_memory import status_bytes
 from llamalab.records.phase_profile import Energy, Usage
 
 LEAST_S = 2.0
-_MOST_S = 10.0  # of one pass: beyond it a window would take minutes
+_MOST_S = 10.0  # longest pass; a longer one would make the window take minutes
 _PROC = Path("/proc/self")
 
 

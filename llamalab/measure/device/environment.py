@@ -14,7 +14,7 @@ from llamalab.version import __version__
 
 
 def environment(device: torch.device, command: str) -> Environment:
-    """Everything that can change a measurement, with the device's state now as `before`."""
+    """All conditions that can change a measurement, with the device's state now as `before`."""
     revision, dirty = git_state(Path(__file__).resolve().parents[3])
     versions = device_of(device).versions
     return Environment(
@@ -39,14 +39,14 @@ def environment(device: torch.device, command: str) -> Environment:
 
 
 def read_telemetry(device: torch.device) -> Telemetry:
-    """The device's state at this moment; what it does not report is None with the reason."""
+    """The device's state at this moment; unreported values are None with the reason."""
     return device_of(device).telemetry()
 
 
 def git_state(folder: Path) -> tuple[str | None, bool | None]:
-    """Revision and whether files differ from it, where `folder` is the top of a checkout."""
+    """Revision, and whether files differ from it, where `folder` is the root of a checkout."""
     top = _git(folder, "rev-parse", "--show-toplevel")
-    # An installed copy may lie inside another project's checkout, whose revision is another's.
+    # An installed copy may lie inside another project's checkout, with another revision.
     if top is None or Path(top) != folder:
         return None, None
     revision, changes = _git(folder, "rev-parse", "HEAD"), _git(folder, "status", "--porcelain")

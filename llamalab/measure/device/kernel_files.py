@@ -1,10 +1,10 @@
-"""Small files under /proc and /sys in which Linux describes itself. A file that cannot be read counts as empty."""
+"""Small files under /proc and /sys. A file that cannot be read counts as empty."""
 
 from pathlib import Path
 
 
 def text_of(path: Path) -> str:
-    """The text of a file, without space around it; empty where there is none to read."""
+    """The text of a file, stripped of white space; empty where it cannot be read."""
     try:
         return path.read_text(encoding="utf-8", errors="replace").strip()
     except OSError:
@@ -21,7 +21,7 @@ def field_of(path: Path, name: str) -> str | None:
 
 
 def number_of(text: str) -> int | None:
-    """A whole number of bytes; None for "max" and for whatever else is none.
+    """A whole number of bytes; None for "max" and for other text.
 
     >>> number_of("4096"), number_of("max"), number_of("")
     (4096, None, None)

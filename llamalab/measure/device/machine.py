@@ -1,7 +1,7 @@
-"""The machine under a torch device: which kind it is, and short questions that many callers ask of it.
+"""The machine under a torch device: its kind, and short queries of its properties.
 
-Sizes are those this process may use: a container's limit counts, not the host's memory. Only `resolve_device` sets
-something: the current device.
+Sizes are those this process may use: a container's limit counts, not the host's memory. Only `resolve_device` changes
+state: the current device.
 """
 
 import gc
@@ -20,7 +20,7 @@ from llamalab.model.host_memory import give_freed_memory_back
 from llamalab.records.record import MeasuredMemory
 
 PROBE_SHARE = 1 / 4  # of the free memory
-MOST_PROBE_BYTES = {"host": 2**29, "accelerator": 2**32}  # of a host beside torch, a small report in 1 GiB
+MOST_PROBE_BYTES = {"host": 2**29, "accelerator": 2**32}  # of a host beside torch, for a small report in 1 GiB
 
 
 def device_of(place: torch.device) -> Device:
@@ -61,7 +61,7 @@ def resolve_device(name: str) -> torch.device:
 
 
 def _spellings() -> str:
-    """How devices are named, each kind and one of several of it."""
+    """The spellings of devices: each kind, and one device of it by number."""
     *rest, last = [CPU, *(form for kind in DEVICE_KINDS if kind != CPU for form in (kind, f"{kind}:N"))]
     return f"{', '.join(['auto', *rest])} or {last}"
 
@@ -72,7 +72,7 @@ def device_name(place: torch.device) -> str:
 
 
 def calibration_name(place: torch.device) -> str:
-    """What a calibration of this device is kept under: its row of the hardware table, or its kind."""
+    """The name under which a calibration of this device is stored: its row of the hardware table, or its kind."""
     spec = of_device(device_name(place), memory_bytes(place)) if device_of(place).role == "accelerator" else None
     return spec.name if spec else place.type
 
@@ -88,7 +88,7 @@ def available_bytes(place: torch.device) -> int:
 
 
 def probe_budget_bytes(place: torch.device) -> int:
-    """The most that one probe of this device may hold at any time, whatever its caches and shapes: all its tensors.
+    """The most bytes that one probe of this device may hold at any time, all its tensors together.
 
     A quarter of the memory that is free now, at most 512 MiB of a host and 4 GiB of an accelerator.
     """
@@ -96,9 +96,9 @@ def probe_budget_bytes(place: torch.device) -> int:
 
 
 def cache_bytes(place: torch.device) -> int:
-    """Size of the last-level cache as it is reported, 0 where it is not.
+    """Size of the last-level cache as reported, 0 where it is not.
 
-    A virtual machine reports its host's, or anything: llamalab.measure.device.cache_size measures.
+    It may be wrong on a virtual machine: llamalab.measure.device.cache_size measures it.
     """
     return device_of(place).cache_bytes()
 
@@ -111,15 +111,15 @@ def clock_for(place: torch.device, *, marks: int = 4096) -> Clock:
 def measure_peak(
     work: Callable[[], object], place: torch.device, *, resident_bytes: int | None = None
 ) -> MeasuredMemory:
-    """The peak of one call above what was held before it. The call runs twice on a CPU.
+    """The peak of one call above the memory held before. The call runs twice on a CPU.
 
-    Run the call once before, or the peak holds what libraries keep from their first use.
+    Call it once beforehand; otherwise the peak includes what libraries allocate at first use.
     """
     return device_of(place).peak_memory(work, resident_bytes=resident_bytes)
 
 
 def release_memory(place: torch.device) -> None:
-    """Give back what is no longer held: cycles to the interpreter, the device's cached blocks, the host's memory."""
+    """Free unused memory: the interpreter's cycles, the device's cached blocks, the host's heap."""
     gc.collect()
     device_of(place).release_memory()
     give_freed_memory_back()

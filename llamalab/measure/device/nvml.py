@@ -1,6 +1,6 @@
 """The state of an NVIDIA device by its driver: NVML behind one wrapper, read only.
 
-Every reading is a value or None with the reason; a missing library, driver, device or sensor is
+Every value is a number or None with the reason; a missing library, driver, device or sensor is
 never an error and never 0. Clocks are recorded and never set.
 """
 
@@ -21,7 +21,7 @@ THROTTLE_REASONS = {
     0x080: "hardware power brake",
     0x100: "display clock setting",
 }
-# nvml.h, NVML_FI_DEV_CLOCKS_EVENT_REASON_*: counters of the time that a reason has held since the driver was loaded.
+# nvml.h, NVML_FI_DEV_CLOCKS_EVENT_REASON_*: counters of throttled time by cause since the driver was loaded.
 THROTTLE_FIELDS = {
     74: "software power cap",
     76: "sync boost",
@@ -68,11 +68,11 @@ class NvmlDevice:
         return float(bits / 8 * clock_mhz * 1e6 * 2)
 
     def energy_j(self) -> tuple[float | None, str | None]:
-        """Joules since the driver was loaded, or None and the reason; Volta and later count them."""
+        """Joules since the driver was loaded, or None and the reason; counted by Volta and later."""
         return self._reading(lambda nvml: nvml.nvmlDeviceGetTotalEnergyConsumption(self._handle) / 1e3)
 
     def throttle_counters(self) -> dict[str, int]:
-        """Counters that rise while a reason holds the clocks down, by reason; those that this driver keeps."""
+        """Counters that rise while the clocks are throttled, by cause; only those that this driver supports."""
         nvml = self._library
         try:
             values = nvml.nvmlDeviceGetFieldValues(self._handle, list(THROTTLE_FIELDS))
@@ -128,7 +128,7 @@ def throttle_names(bits: int) -> list[str]:
 def open_device(uuid: str, *, library: Any = None) -> tuple[NvmlDevice | None, str | None]:
     """The device with CUDA's UUID, or None and the reason.
 
-    By UUID, because CUDA_VISIBLE_DEVICES renumbers what CUDA sees and not what NVML sees.
+    By UUID, because CUDA_VISIBLE_DEVICES renumbers CUDA's devices but not NVML's.
     """
     try:
         nvml = library or import_module("pynvml")

@@ -1,8 +1,8 @@
-"""The memory that a call takes at its peak on the host, above what was held before it.
+"""The peak memory of a call on the host, above the memory held before it.
 
 The running sum of the allocator's events in the profiler is exact and repeatable to the byte; methods that read the
-resident set see page faults, and tracemalloc does not see torch at all. Beside it stands what the operating system
-saw: VmHWM, set back through /proc/self/clear_refs.
+resident set measure page faults, and tracemalloc does not see torch at all. The peak resident set of the operating
+system is given beside it: VmHWM, reset through /proc/self/clear_refs.
 """
 
 from collections.abc import Callable, Iterable
@@ -18,7 +18,7 @@ _PROC = Path("/proc/self")
 def allocated_peak(work: Callable[[], object], *, resident_bytes: int | None = None) -> MeasuredMemory:
     """The peak of one call of `work`, which runs twice; None with the reason where the profiler reports nothing.
 
-    Run it once before, or the peak holds what libraries keep from their first use.
+    Call it once beforehand; otherwise the peak includes what libraries allocate at first use.
     """
     peak = allocation_peak(work)
     process_peak = process_peak_bytes(work)
@@ -39,7 +39,7 @@ def allocated_peak(work: Callable[[], object], *, resident_bytes: int | None = N
 
 
 def allocation_peak(work: Callable[[], object]) -> int | None:
-    """The highest sum of what torch's CPU allocator handed out during one call; None where the profiler tells none."""
+    """The highest sum of live bytes of torch's CPU allocator during one call; None where the profiler reports none."""
     events = [event for event in profiled(work, memory=True) if event.name() == "[memory]"]
     events.sort(key=lambda event: event.start_ns())
     return running_peak(event.nbytes() for event in events) if events else None

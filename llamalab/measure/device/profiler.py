@@ -1,4 +1,4 @@
-"""The operations that PyTorch really ran: one profiled call, for passes that need evidence and no time."""
+"""The operations that PyTorch ran, from one profiled call, for passes that need the names and no time."""
 
 import os
 from collections.abc import Callable, Iterator
@@ -23,10 +23,10 @@ def profiled(work: Callable[[], object], *, device: Device | None = None, memory
 @contextmanager
 def profiling(*, device: Device | None = None, memory: bool = False) -> Iterator[Any]:
     """The profiler over a block, with the work of `device` (default: the host's alone), which ends with the block."""
-    # Kineto writes its stages to the terminal, through the progress bar, unless switched off.
+    # Kineto prints its stages to the terminal, over the progress bar, unless switched off.
     os.environ.setdefault("KINETO_LOG_LEVEL", "99")
     name = None if device is None else device.profiler_name
-    # Not torch.profiler, which is this one and loads the compiler for its set-up: a second or two at first use.
+    # Not torch.profiler, a wrapper of this one that loads the compiler at its first use: a second or two.
     with profile(use_device=name, use_kineto=True, profile_memory=memory, acc_events=True) as run:
         yield run
         if device is not None:

@@ -1,8 +1,7 @@
-"""The state of a device while it works: read by another thread as often as its sensors change.
+"""The state of a device during work, sampled by another thread at the rate at which its sensors change.
 
-A reading beside one pass of milliseconds shows a device that has just begun, or is done; and power is the driver's
-average over a second. So readings go on as long as the block does, and counters of throttling tell of the moments
-between them.
+A single sample beside a pass of milliseconds shows a device at its start or end, and power is the driver's average
+over a second. So sampling goes on for the whole block, and counters of throttling cover the moments in between.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -18,12 +17,12 @@ from llamalab.measure.timing.deadline import now_s
 from llamalab.records.phase_profile import Telemetry
 
 EVERY_S = 0.1
-WORKING_S = 1.5  # so long a device works before its average of the last second is that of the work
+WORKING_S = 1.5  # working time after which the average of the last second is that of the work
 _REASONS = "throttle_reasons"
 
 
 class Watch:
-    """Readings of a block and the reasons whose counters rose in it; `state` is complete when the block is over."""
+    """Samples of a block, and causes whose throttle counters rose in it; `state` is complete when the block ends."""
 
     def __init__(self) -> None:
         self.readings: list[Telemetry] = []
@@ -31,13 +30,13 @@ class Watch:
 
     @property
     def state(self) -> Telemetry:
-        """The readings as one: medians, and every reason for lower clocks that held at some time."""
+        """The samples as one: medians, and every throttle cause that was active at some time."""
         return over_time(self.readings, self.rose)
 
 
 @contextmanager
 def watching(place: torch.device, *, every_s: float = EVERY_S) -> Iterator[Watch]:
-    """Read the device's state at once and every `every_s` seconds while the block runs."""
+    """Sample the device's state at once and every `every_s` seconds while the block runs."""
     device, watch, over = device_of(place), Watch(), Event()
 
     def read() -> None:
@@ -72,7 +71,7 @@ def state_at_work(work: Callable[[], object], place: torch.device) -> Telemetry:
 
 
 def over_time(readings: Sequence[Telemetry], rose: Sequence[str] = ()) -> Telemetry:
-    """Medians of what was read (the lower of two), and all reasons together; what no reading has keeps its reason.
+    """Medians of the samples (the lower of two), and the union of throttle causes; a value that no sample has is None.
 
     >>> over_time([Telemetry(power_w=100.0), Telemetry(power_w=300.0), Telemetry(power_w=290.0)]).power_w
     290.0
@@ -82,9 +81,11 @@ def over_time(readings: Sequence[Telemetry], rose: Sequence[str] = ()) -> Teleme
         for one in fields(Telemetry)
         if one.name not in ("missing", _REASONS)
     }
-    told = {name: median_low(known) for name, known in values.items() if known}
+    medians = {name: median_low(known) for name, known in values.items() if known}
     lists = [reading.throttle_reasons for reading in readings if reading.throttle_reasons is not None]
     reasons = sorted({*rose, *(name for one in lists for name in one)}) if lists or rose else None
     missing = {} if not readings else readings[0].missing
-    lacking = {name: why for name, why in missing.items() if name not in told and (name != _REASONS or reasons is None)}
-    return Telemetry(**told, throttle_reasons=reasons, missing=lacking)
+    lacking = {
+        name: why for name, why in missing.items() if name not in medians and (name != _REASONS or reasons is None)
+    }
+    return Telemetry(**medians, throttle_reasons=reasons, missing=lacking)

@@ -5,7 +5,7 @@ Categories of what a pass allocates, above the weights and the cache that were t
     workspace    made and released inside one operation
     KV           made by attention and still alive when the pass is over: a cache that grows
     activations  all else
-Where the events come from is the device's matter (llamalab.measure.device).
+Events come from the device (llamalab.measure.device).
 """
 
 from bisect import bisect_right
@@ -27,7 +27,7 @@ MEMORY_CATEGORIES = ("kv", "activation", "logits", "workspace")
 
 class _Block(NamedTuple):
     taken: int  # index of the event that took it
-    given: int | None  # and of that which gave it back
+    given: int | None  # and of its release
     bytes: int
     op: str
     category: str
@@ -43,7 +43,7 @@ def memory_profile(
     predicted: dict[str, int],
     ops: Iterable[Op],
 ) -> MemoryProfile:
-    """Match the events to `ops`, the cost table of the pass. What was allocated before it began is not included.
+    """Match the events to `ops`, the cost table of the pass. Allocations from before the pass are not included.
 
     Raises UnknownNameError for a span of an operation that the table does not have.
 
@@ -96,12 +96,12 @@ def memory_profile(
 
 
 def predicted_steps(arch: LlamaArch, shape: PassShape) -> dict[str, int]:
-    """Bytes that should be alive in each step, by its name; the shape's attention is a name that memory_of returns."""
+    """Predicted live bytes of each step, by its name; the shape's attention is a name that memory_of returns."""
     return {step.step: step.bytes for step in live_steps(arch, shape)}
 
 
 def _blocks(events: Sequence[AllocatorEvent], spans: Sequence[Span], table: Mapping[str, Op]) -> list[_Block]:
-    """Pair what was taken with what was given back; releases of older memory have no partner and are left out."""
+    """Pair allocations with releases; releases of older memory have no partner and are left out."""
     open_at: dict[int, int] = {}
     pairs: dict[int, int | None] = {}
     for index, event in enumerate(events):
@@ -129,7 +129,7 @@ def _category(op: str, released_in: str | None, rows: Sequence[Op]) -> str:
 def _follow(
     changes: dict[int, _Block], events: Sequence[AllocatorEvent], spans: Sequence[Span]
 ) -> tuple[list[MemoryMoment], int]:
-    """The largest moment of every operation, in order, and the event after which most of all was alive."""
+    """The largest moment of every operation, in order, and the event after which most bytes were live."""
     alive, peak, peak_at = dict.fromkeys(MEMORY_CATEGORIES, 0), -1, 0
     largest: dict[str, tuple[int, dict[str, int]]] = {}
     order = {span.name: None for span in spans}
@@ -150,7 +150,7 @@ def _follow(
 
 
 def _unlike(timeline: Sequence[MemoryMoment]) -> list[MemoryMoment]:
-    """The timeline without blocks that hold, operation by operation, what the block before them held."""
+    """The timeline without blocks whose live bytes equal those of the block before, operation by operation."""
     blocks: dict[int | None, list[MemoryMoment]] = {}
     for moment in timeline:
         blocks.setdefault(layer_of(moment.op), []).append(moment)
@@ -165,13 +165,13 @@ def _unlike(timeline: Sequence[MemoryMoment]) -> list[MemoryMoment]:
 
 
 def _op_at(at_ns: int, spans: Sequence[Span]) -> str:
-    """The operation that ran at that moment: one begins where the last one ends."""
+    """The operation that ran at a moment: each begins where the one before ends."""
     index = bisect_right(spans, at_ns, key=lambda span: span.start_ns) - 1
     return spans[max(0, index)].name
 
 
 def _steps(timeline: Sequence[MemoryMoment], predicted: dict[str, int], table: Mapping[str, Op]) -> list[StepMemory]:
-    """The most alive in each step, of all blocks, beside a cache that grows in the pass."""
+    """The most live bytes of each step over all blocks, excluding a cache that grows in the pass."""
     largest: dict[str, int] = {}
     for moment in timeline:
         step = _step_of(_rows(moment.op, table))
@@ -185,10 +185,10 @@ def _steps(timeline: Sequence[MemoryMoment], predicted: dict[str, int], table: M
 
 
 def _step_of(rows: Sequence[Op]) -> str:
-    """The step of a range: that of the last of its rows, which sees most of what the others made."""
+    """The step of a range: that of its last row, when most outputs of the others are live."""
     return rows[-1].step if rows else ""
 
 
 def _rows(op: str, table: Mapping[str, Op]) -> tuple[Op, ...]:
-    """The rows of the cost table that ran in a range; none in that of what is done once."""
+    """The rows of the cost table that ran in a range; none in the range of once-only work."""
     return () if op == SETUP else rows_named(starred(op), table)

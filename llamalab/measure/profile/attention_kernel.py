@@ -1,7 +1,7 @@
-"""The attention kernel that ran, read from the profiler, because names of requests prove nothing.
+"""The attention kernel that ran, read from the profiler's trace.
 
-`scaled_dot_product_attention` chooses by device, dtype, mask and versions (on Hopper cuDNN may
-come before flash), so the op that the profiler saw is the only evidence.
+`scaled_dot_product_attention` chooses by device, dtype, mask and versions (on Hopper cuDNN may precede flash), so that
+the operation in the trace is the only evidence.
 """
 
 from collections.abc import Callable, Iterable
@@ -24,9 +24,9 @@ _STEPS = ("aten::bmm", "aten::baddbmm", "aten::mm", "aten::addmm", "aten::_softm
 
 
 def attention_kernel(attend: Callable[[], object], place: torch.device) -> str | None:
-    """The kernel that one call of attention, and nothing else, ran; None where none is known.
+    """The kernel that one call of attention, and nothing else, ran; None where it is unknown.
 
-    A fused one is its op's name; attention in steps is the names of the steps, in order.
+    A fused kernel is named by its op; attention in steps by the ops of its steps, in order.
     """
     return name_kernel(event.name() for event in profiled(attend, device=device_of(place)))
 
@@ -43,7 +43,7 @@ def name_kernel(op_names: Iterable[str]) -> str | None:
 
 
 def kernel_of_pass(op_names: Iterable[str]) -> str | None:
-    """The kernel of attention as a whole among the ops of a call that does more; None where it goes in steps.
+    """The fused attention kernel among the ops of a larger call; None where attention runs in steps.
 
     >>> kernel_of_pass(["aten::linear", "aten::_scaled_dot_product_flash_attention", "aten::mm"])
     'aten::_scaled_dot_product_flash_attention'
@@ -55,5 +55,5 @@ def kernel_of_pass(op_names: Iterable[str]) -> str | None:
 
 
 def fused_kernel(work: Callable[[], object], place: torch.device) -> str | None:
-    """The kernel of attention as a whole that a call which does more ran; None where it goes in steps."""
+    """The fused attention kernel that a larger call ran; None where attention runs in steps."""
     return kernel_of_pass(event.name() for event in profiled(work, device=device_of(place)))

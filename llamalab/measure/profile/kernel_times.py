@@ -1,7 +1,7 @@
 """The kernels of every operation and their share of its time, read from one profiled pass with ranges.
 
 On an accelerator a kernel belongs to the range in which it was launched. On a CPU the kernels are PyTorch's own
-operations, by the time each spends in itself; what is left of a range is Python and dispatch.
+operations, by self time; the rest of a range is Python and dispatch.
 """
 
 from bisect import bisect_right
@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 from llamalab.measure.timing.profiler_ranges import Span, starred
 
-NAMED = 0.10  # a kernel with less than this share of its operation's device time is not named
+NAMED = 0.10  # kernels below this share of their operation's device time are not named
 
 
 class Busy(NamedTuple):
@@ -21,13 +21,13 @@ class Busy(NamedTuple):
     range_s: float
     device_s: float
     kernels: list[str]
-    behind: bool = False  # whether kernels ran on a device of their own, behind the host
+    behind: bool = False  # whether kernels ran asynchronously on an accelerator
 
     def device_s_in(self, time_s: float) -> float | None:
-        """Seconds in kernels of one call, which takes `time_s` without a profiler.
+        """Kernel seconds of one call that takes `time_s` without a profiler.
 
-        A profiler makes ranges of the host longer: on a host the part of a range that is work counts. On a device
-        behind it kernels keep their length, whatever the host's range had in it.
+        A profiler lengthens ranges of the host: there the share of kernels in a range is applied to `time_s`. On an
+        accelerator kernels keep their length, whatever the host's range contains.
 
         >>> Busy(2, 60e-6, 10e-6, [], behind=True).device_s_in(10e-6), Busy(2, 60e-6, 30e-6, []).device_s_in(10e-6)
         (5e-06, 5e-06)
@@ -38,7 +38,7 @@ class Busy(NamedTuple):
 
 
 def ranges_in(events: Iterable[Any], names: Iterable[str]) -> list[Span]:
-    """The host's ranges of these names, in order; the profiler repeats them on the track of an accelerator."""
+    """The host's ranges of these names, in order, without the copies on an accelerator's track."""
     known = set(names)
     found = [
         Span(event.name(), event.start_ns(), event.start_ns() + event.duration_ns())
@@ -71,9 +71,9 @@ def busy_times(events: Sequence[Any], spans: Sequence[Span], *, launch_calls: tu
 
 
 def _launches(events: Iterable[Any], launch_calls: tuple[str, ...]) -> list[tuple[int, str, int]]:
-    """(when it was launched, kernel, ns on the device); runtime call and kernel share a correlation.
+    """(launch time, kernel, ns on the device); runtime call and kernel share a correlation number.
 
-    Ranges are repeated on the device's track, under numbers of their own that may be those of a launch.
+    Ranges are repeated on the device's track, under own numbers that may equal those of a launch.
     """
     events = list(events)
     ranges = {event.name() for event in events if not _on_device(event) and event.is_user_annotation()}
@@ -90,14 +90,14 @@ def _launches(events: Iterable[Any], launch_calls: tuple[str, ...]) -> list[tupl
 
 
 def _self_times(events: Iterable[Any], spans: Sequence[Span]) -> list[tuple[int, str, int]]:
-    """(when it began, operation, ns in itself and not in operations that it called), of the pass's thread."""
+    """(start time, operation, self time in ns), of the pass's thread."""
     names = {span.name for span in spans}
     calls = [event for event in events if event.duration_ns() > 0 and event.name() not in names]
     threads = Counter(event.start_thread_id() for event in events if event.name() in names)
     own = [event for event in calls if event.start_thread_id() in threads and event.name() != "[memory]"]
     own.sort(key=lambda event: (event.start_ns(), -event.duration_ns()))
     found: list[list[Any]] = []
-    open_: list[tuple[int, int]] = []  # (end, index) of the calls we are inside of
+    open_: list[tuple[int, int]] = []  # (end, index) of the enclosing calls
     for event in own:
         while open_ and open_[-1][0] <= event.start_ns():
             open_.pop()

@@ -1,6 +1,6 @@
 """Passes under instruments: kernels by operation, memory over time, the device's state.
 
-Each instrument has a pass of its own, which is timed only to report the cost of the instrument.
+Each instrument runs in a pass of its own, which is timed only to report the cost of the instrument.
 """
 
 import time
@@ -36,7 +36,7 @@ class PhaseRun(NamedTuple):
 
     @property
     def context_tokens(self) -> int:
-        """Tokens in view of the last new one."""
+        """Tokens that the last new one attends to, itself included."""
         return self.past_tokens + self.new_tokens
 
     @property
@@ -49,7 +49,7 @@ TraceWriter = Callable[[PhaseRun, Any], None]
 
 
 class Observations(NamedTuple):
-    """What the observed passes show, and the seconds of the two that are timed."""
+    """Results of the observed passes, and the seconds of the two that are timed."""
 
     busy: dict[str, Busy]
     kernel: str | None
@@ -69,7 +69,7 @@ def observe(work: PhaseRun, trace: TraceWriter | None = None) -> Observations:
 
 
 def _ranged(work: PhaseRun, trace: TraceWriter | None) -> tuple[dict[str, Busy], str | None, float]:
-    """One pass under the profiler with ranges: what ran in each, the attention kernel, and the wall time."""
+    """One pass under the profiler with ranges: kernels of each range, the attention kernel, and the wall time."""
     target = work.target
     ranges, device = Ranges(work.layers, target.label, points_of(target.arch)), device_of(target.device)
     work.job.before()
@@ -88,11 +88,11 @@ def _memory(work: PhaseRun) -> tuple[MemoryProfile, float]:
     target = work.target
     ranges = Ranges(work.layers, target.label, points_of(target.arch))
     work.job.before()
-    # What the pass made is held until its events are read: a cache of its own is no waste to be released in it.
+    # Outputs of the pass stay referenced until its events are read: a cache of its own must not count as released.
     with device_of(target.device).trace_allocations() as trace:
         seconds, made = _timed(work, ranges)
     profiled, spans = trace.profiler_events, ranges.spans
-    if profiled is not None:  # the ranges by the clock of the allocator's events
+    if profiled is not None:  # the ranges in the clock of the allocator's events
         spans = ranges_in(profiled, (span.name for span in spans))
     shape = PassShape(
         new_tokens=work.new_tokens,

@@ -140,7 +140,7 @@ def op_profile(
     predictions = [row.prediction for row in rows if row.prediction is not None]
     complete = len(predictions) == len(rows) > 0
     predicted_s = sum(prediction.time_s for prediction in predictions) if complete else None
-    # Faster than the roofs that were found before: what it reached is the roof.
+    # An operation faster than the measured roof becomes the roof.
     bound_s = min(time_s, sum(prediction.bound_s for prediction in predictions)) if complete else None
     device_s = None if busy is None else busy.device_s_in(time_s)
     return OpProfile(
@@ -207,7 +207,7 @@ def medians_by_block(clocked: list[dict[str, float]]) -> dict[str, list[float]]:
 def ops_and_outside(
     clocked: list[dict[str, float]], layers: int
 ) -> tuple[dict[str, tuple[list[float], int]], list[float]]:
-    """Samples of one occurrence and the number of occurrences, by row; and seconds of each pass outside of all rows."""
+    """Samples and number of occurrences, by row; and seconds of each pass outside of all rows."""
     passes = over_blocks(clocked)
     ops = {
         name: ([one[name] / (layers if "*" in name else 1) for one in passes], layers if "*" in name else 1)
@@ -231,7 +231,7 @@ def missing_time(closure: float, kind: str) -> str | None:
 
 
 def throttle_reasons(*states: Telemetry) -> list[str] | None:
-    """Every reason that held at one of the moments; None where the device does not report them."""
+    """Every throttle cause active at one of the moments; None where the device does not report them."""
     reasons = [state.throttle_reasons for state in states]
     if any(one is None for one in reasons):
         return None

@@ -1,4 +1,4 @@
-"""What this machine's kernels take for themselves: each shape run twice, alone, and its allocations added up."""
+"""Scratch memory of this machine's kernels: each shape is run twice, alone, and its allocations are added up."""
 
 from collections.abc import Callable
 from functools import cache
@@ -15,10 +15,10 @@ from llamalab.model.dtypes import activation_dtype
 
 
 class ProbedScratch:
-    """Scratch of this machine's CPU with its present number of threads; each shape is asked once.
+    """Scratch of kernels on this CPU with the present number of threads; each shape is measured once.
 
-    BLAS packs operands in fp32 into buffers that torch's allocator does not see: `resident` counts those too, as the
-    operating system sees them, where BLAS gives them back.
+    BLAS packs fp32 operands into buffers that torch's allocator does not see: `resident` includes those, from the
+    resident set, where BLAS frees them.
     """
 
     basis = "measured"
@@ -33,7 +33,7 @@ class ProbedScratch:
         return _of_product(product, torch.get_num_threads())
 
     def fused_attention(self, shape: AttentionShape) -> int:
-        """Of PyTorch's fused attention, its output and the log-sum of its rows apart."""
+        """Of PyTorch's fused attention, without its output and the log-sum of its rows."""
         return _of_attention(shape, torch.get_num_threads())
 
 
@@ -42,12 +42,12 @@ def _of_product(product: MatrixProduct, threads: int) -> int:
     rows, out, batch = product.rows, product.out, product.batch
     wide = product.dtype == "fp32"
     if wide and batch:
-        return 0  # seen to take less than 0.2 MiB
+        return 0  # measured: less than 0.2 MiB
     return (_beyond_resident if wide else _beyond)(product_call(product), max(1, batch) * rows * out)
 
 
 def product_call(product: MatrixProduct) -> Callable[[], Tensor]:
-    """The product on operands of ones, as the model calls it."""
+    """A product of matrices of ones, in the layout that the model uses."""
     rows, inner, out, batch = product[:4]
     kind = activation_dtype(product.dtype)
     if not batch:
@@ -68,7 +68,7 @@ def _of_attention(shape: AttentionShape, threads: int) -> int:
 
 
 def attention_call(shape: AttentionShape) -> Callable[[], Tensor]:
-    """Fused attention on ones: heads beside each other in a row, as a projection leaves them, and a cache's view."""
+    """Fused attention on ones: heads adjacent in a row, as a projection writes them, and views of a cache."""
     batch, new, keys, heads, kv_heads, head_dim = shape[:6]
     kind = activation_dtype(shape.dtype)
     q_BHTE = torch.ones(batch, new, heads, head_dim, dtype=kind).transpose(1, 2)
@@ -77,7 +77,7 @@ def attention_call(shape: AttentionShape) -> Callable[[], Tensor]:
 
 
 def _beyond_resident(work: Callable[[], Tensor], elements: int) -> int:
-    """The same in fp32, as the operating system sees it."""
+    """The same in fp32, from the growth of the resident set."""
     with torch.inference_mode():
         work()
         peak = process_peak_bytes(work)

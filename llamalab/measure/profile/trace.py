@@ -1,10 +1,10 @@
-"""The place of a trace, where TensorBoard's profiler and Perfetto find it.
+"""Trace files, under the names that TensorBoard's profiler and Perfetto read.
 
     DIR/<run>/<worker>.pt.trace.json
 
-torch-tb-profiler lists folders below DIR as runs and files as their workers; every other name it
-passes by in silence. The worker is the phase, not the host. Perfetto (ui.perfetto.dev) and
-chrome://tracing open the same file. Before the events stands what ran, for llamalab compare.
+torch-tb-profiler lists folders below DIR as runs and files as their workers, and ignores other names silently. The
+worker is the phase, not the host. Perfetto (ui.perfetto.dev) and chrome://tracing open the same file. A header with
+model and shape precedes the events, for llamalab compare.
 """
 
 import json
@@ -32,7 +32,7 @@ def trace_path(folder: Path, run: str, worker: str) -> Path:
 
 
 def trace_writer(folder: Path, run: str, model: str) -> tuple[TraceWriter, list[Path]]:
-    """What is given each phase and its finished profiler and writes its trace; and the files written so far.
+    """A function that writes the trace of each phase from its finished profiler, and the list of files written so far.
 
     Raises InputError where the folder is a file.
     """
@@ -55,7 +55,7 @@ def trace_writer(folder: Path, run: str, model: str) -> tuple[TraceWriter, list[
 
 
 def _about(work: PhaseRun, model: str) -> dict[str, Any]:
-    """What ran: so many blocks of a model, and the shape of the pass."""
+    """The header: number of blocks, model, and shape of the pass."""
     return {
         "model": model,
         "phase": work.phase,

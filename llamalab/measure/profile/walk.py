@@ -1,6 +1,6 @@
-"""One pass walked through, operation by operation: what each made, what it cost, how long it took.
+"""One pass, operation by operation: output, cost and time of each.
 
-Attention is naive, so that scores and pattern are there; keys and values go to a cache, as when text is made.
+Attention is naive, so that scores and pattern exist; keys and values go to a cache, as in generation.
 Times are medians over passes, of one layer.
 B batch, T tokens, V vocabulary.
 """
@@ -21,14 +21,14 @@ from llamalab.measure.timing.op_clock import OpClock
 from llamalab.model import StaticKVCache, Transformer
 from llamalab.model.dtypes import TORCH_DTYPES
 
-WINDOW = "_window"  # ends the rows of layers with a window where there are others
-PASSES = 7  # of which the first warms up
+WINDOW = "_window"  # suffix of rows of windowed layers in models that also have full ones
+PASSES = 7  # the first is the warm-up
 
 
 class WalkStep(NamedTuple):
-    """One operation: its row of cost, its point, the tensor there, and the median seconds of one occurrence.
+    """One operation: its cost row, its point, the tensor there, and the median seconds of one occurrence.
 
-    An operation with several points, as RoPE of queries and keys, has the time of all and the tensor of the first.
+    An operation with several points, such as RoPE of queries and keys, has the time of all and the first tensor.
     """
 
     op: Op
@@ -46,9 +46,9 @@ class Walk(NamedTuple):
 
 
 def walk(model: Transformer, tokens_1T: Tensor, *, layer: int) -> Walk:
-    """Run the model over one text and look at the embedding, one layer and the head.
+    """Run the model over one text and record the embedding, one layer and the head.
 
-    The model must compute attention naively. Raises InputError for a layer that it has not.
+    The model must compute attention naively. Raises InputError for a layer beyond its depth.
     """
     named = {point.name: point.name.replace("*", str(layer)) for point in points_of(model.arch)}
     inside = [name for point, name in named.items() if "*" in point]
@@ -77,7 +77,7 @@ def _dtype_of(model: Transformer) -> str:
 
 
 def _row_of(op: Op, model: Transformer, layer: int) -> str | None:
-    """The row's name without what tells layers with a window apart; None for the row of the other layers."""
+    """The row's name without the suffix of windowed layers; None for a row of the other kind of layers."""
     if len(model.arch.windows) < 2 or op.kind != "attention":
         return op.name
     plain = op.name.removesuffix(WINDOW)

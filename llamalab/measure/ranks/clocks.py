@@ -1,7 +1,7 @@
-"""Clocks of ranks on several machines: each counts from when its own began, so that its times say nothing to others.
+"""Offsets between the clocks of ranks, which may start at different moments on several machines.
 
-A rank asks the first one for its time and takes the answer to be of the middle between question and answer; of many
-questions the one with the shortest way counts (Cristian 1989, Probabilistic clock synchronization).
+A rank asks the first one for its time and assumes the reply to be from the middle of the round trip; of many requests
+the one with the shortest round trip is used (Cristian 1989, Probabilistic clock synchronization).
 """
 
 import time
@@ -15,7 +15,7 @@ _QUESTIONS = 30
 
 
 class ClockReply(NamedTuple):
-    """The first rank's time, and this rank's own when it asked and when it had the answer."""
+    """The first rank's time, and this rank's own at request and reply."""
 
     asked_s: float
     theirs_s: float
@@ -23,9 +23,9 @@ class ClockReply(NamedTuple):
 
 
 def lead_of(answers: Iterable[ClockReply]) -> float:
-    """Seconds that this rank's clock is ahead of the first rank's; 0 where both may be one clock.
+    """Seconds by which this rank's clock is ahead of the first rank's; 0 where both may be one clock.
 
-    They may be where the time of the answer lies between question and answer of the shortest way.
+    That is so where the time of the reply lies within the shortest round trip.
 
     >>> lead_of([ClockReply(10.0, 3.0, 11.0), ClockReply(11.0, 4.25, 11.5)])
     7.0
@@ -39,7 +39,7 @@ def lead_of(answers: Iterable[ClockReply]) -> float:
 
 
 def clock_lead_s(group: Any, *, now: Callable[[], float] = time.perf_counter) -> float:
-    """Seconds that this rank's clock is ahead of that of a group's first rank; every rank of it calls."""
+    """Seconds by which this rank's clock is ahead of the group's first rank; called by every rank of it."""
     if dist.get_rank(group) == 0:
         for rank in range(1, dist.get_world_size(group)):
             for _ in range(_QUESTIONS):

@@ -1,6 +1,6 @@
-"""Constants of ranks that work side by side: all are calibrated in step, and the links are added.
+"""Constants of ranks that work side by side: all calibrate in step, and the links are added.
 
-Ranks of one CPU share its memory and its processors: what one of them reaches is not what one process alone would.
+Ranks of one CPU share its memory bandwidth and processors, so that each reaches less than a process alone.
 """
 
 import json
@@ -20,17 +20,17 @@ from llamalab.measure.calibration.result import Calibration
 from llamalab.measure.calibration.run import BUDGET_S, calibrate
 from llamalab.measure.device.machine import calibration_name, device_name
 from llamalab.measure.ranks.link import LinkRuns, LinkTime, OwnWork, fit_link, resuming_s, time_links, waiting_share
-from llamalab.measure.timing.deadline import ProgressCallback
+from llamalab.measure.timing.deadline import ProgressCallback, part_of
 from llamalab.parallel.team import Team
 from llamalab.units import KeptWeights
 
 T = TypeVar("T")
-_LONGER = 1.5  # times what a process alone is given: they build side by side, and each round waits for the slowest
+_LONGER = 1.5  # times the budget of one process: ranks build at once, and rounds wait for the slowest
 
 
 @dataclass(frozen=True)
 class RanksCalibration:
-    """The constants of one of `ranks` ranks, with those of the links, and the times these were fitted on."""
+    """The constants of one of `ranks` ranks and of its links, and the times these were fitted on."""
 
     ranks: int
     made: Calibration
@@ -49,12 +49,12 @@ class RanksCalibration:
 
     @property
     def resuming_s(self) -> float:
-        """Own seconds of a rank beside its rows for each collective; not known of quantised weights: 0."""
+        """Own seconds of a rank outside its rows, per collective; 0 for quantised weights, for which it is unknown."""
         return 0.0 if self.made.weight_dtype else resuming_s(self.works, self.made.rates)
 
     @property
     def data(self) -> dict[str, Any]:
-        """As llamalab.analytic.calibration_files reads it, with ranks, their costs and their links beside."""
+        """The calibration in the form of llamalab.analytic.calibration_files, with ranks, their costs and links."""
         data: dict[str, Any] = json.loads(self.made.json)
         fits = self.link_fits
         data["classes"] |= {name: fit.rates._asdict() for name, fit in fits.items()}
@@ -72,7 +72,7 @@ def ranks_path(place: torch.device, ranks: int, dtype: str, weight_dtype: str | 
 def kept_ranks_constants(
     place: torch.device, ranks: int, dtype: str, weight_dtype: str | None = None
 ) -> dict[str, Any] | None:
-    """What llamalab calibrate --ranks kept for this machine; None where it kept nothing. Raises FormatError."""
+    """Constants that llamalab calibrate --ranks stored for this machine, None without any. Raises FormatError."""
     path = ranks_path(place, ranks, dtype, weight_dtype)
     if not path.exists():
         return None
@@ -89,26 +89,26 @@ def calibrate_ranks(
     kept: KeptWeights | None = None,
     progress: ProgressCallback = lambda label, done: None,
 ) -> RanksCalibration:
-    """Calibrate all ranks of a team at once; called by the one that leads.
+    """Calibrate all ranks of a team at once; called by the leader.
 
-    As short as will do for so many bytes of weights on all of them (default: as llamalab calibrate does it), of blocks
-    whose matrices are `kept` so. What ranks send each other is in `dtype` whatever their weights are.
+    The length suits the bytes of weights on all of them (default: that of llamalab calibrate); matrices of the blocks
+    are in the storage `kept`. Collectives are in `dtype` whatever the storage of weights.
     """
     progress("links between ranks", 0.0)
     links: LinkRuns = team.everywhere(time_links, dtype)
-    shown = {"progress": lambda label, done: progress(f"ranks in step, {label}", 0.1 + 0.9 * done)}
+    shown = {"progress": part_of(progress, 0.1, 1.0, "ranks in step, ")}
     made: Calibration = team.everywhere(_calibrated, dtype, weight_bytes, kept, own=shown)
     return RanksCalibration(team.place.ranks, made, tuple(links.collectives), tuple(links.passes))
 
 
 class _Ranks(InStep):
-    """The ranks of a team, of which the one that leads decides."""
+    """The peers of a team; the leader decides."""
 
     def __init__(self, team: Team) -> None:
         self._team, self.sharing = team, team.place.ranks if team.device.type == "cpu" else 1
 
     def agree(self, value: T) -> T:
-        return self._team.told(value)
+        return self._team.from_leader(value)
 
     def meet(self) -> None:
         dist.barrier()
@@ -138,7 +138,7 @@ def _calibrated(
 
 
 def ranks_constants(team: Team, dtype: str, weight_bytes: int, kept: KeptWeights | None = None) -> dict[str, Any]:
-    """The constants of a team's ranks: those that were kept, else of a short calibration of all of them at once.
+    """The constants of a team's ranks: stored ones, else of a short calibration of all of them at once.
 
     Of weights that are `kept` so, where they are quantised.
     """

@@ -1,12 +1,12 @@
-"""The links between ranks, timed where collectives are: inside passes, between a rank's own work and the next of it.
+"""Times of the links between ranks, measured inside passes, between a rank's own work before and after a collective.
 
-    sending     t0 + bytes that one rank sends / (e bandwidth), small and large collectives apart, as the op table
-                tells them apart (analytic.parallel.collective_mode)
-    waiting     a share of a rank's own work: ranks that do the same are never done at the same moment
-    resuming    own work that no row has, for each collective: a thread that has slept finds other things in its
-                caches, and the rows of a calibration follow each other without sleep
+    sending     t0 + bytes that one rank sends / (e bandwidth), small and large collectives separately, as in the op
+                table (analytic.parallel.collective_mode)
+    waiting     a share of a rank's own work: equal work does not end at the same moment on all ranks
+    resuming    own work outside all rows, per collective: after a thread has slept, caches hold other data; rows of a
+                calibration follow each other without sleep
 
-One collective after another, without work between, tells another time: threads are awake and caches warm.
+Back-to-back collectives give another time, because threads are awake and caches warm.
 """
 
 from collections import Counter, defaultdict
@@ -42,14 +42,13 @@ class LinkModel(NamedTuple):
     tokens: tuple[int, ...]
 
     def arch(self, ranks: int) -> LlamaArch:
-        """Its shape: as many heads as are needed for every rank to have some."""
+        """Its shape, with heads for every rank."""
         heads = max(8, ranks)
         return LlamaArch(self.dim, self.layers, heads, heads, self.ffn_dim, self.dim, max_positions=2 * _PAST)
 
 
-_PAST = 1024  # tokens: more than any of the passes has
-# Work of some tenths of a millisecond to some hundredths of a second between collectives, and, in the last, buffers
-# of megabytes after little work.
+_PAST = 1024  # maximum positions: more than the tokens of any pass
+# Work of 0.1 ms to some tens of ms between collectives, and, in the last, buffers of megabytes after little work.
 LINK_MODELS = (
     LinkModel(64, 5, 192, (1, 64)),
     LinkModel(512, 4, 1408, (1, 16, 128)),
@@ -59,7 +58,7 @@ LINK_MODELS = (
 
 
 class LinkTime(NamedTuple):
-    """A collective over a buffer of so many bytes in a pass: what one rank sends, and its mean times there.
+    """A collective over a buffer of so many bytes in a pass: bytes that one rank sends, and its mean times.
 
     `compute_s` is a rank's own work before it; a pass has `calls` of them.
     """
@@ -73,7 +72,7 @@ class LinkTime(NamedTuple):
     calls: int = 1
 
     def op(self, ranks: int) -> Op:
-        """The row of the cost table that it is."""
+        """Its row of the cost table."""
         return Op(
             self.kind,
             "collective",
@@ -96,16 +95,16 @@ class OwnWork(NamedTuple):
 
 
 class LinkRuns(NamedTuple):
-    """What passes tell of the links, collective by collective and pass by pass."""
+    """Measurements of the links: collective by collective, and pass by pass."""
 
     collectives: list[LinkTime]
     passes: list[OwnWork]
 
 
 def time_links(team: Team, dtype: str, models: tuple[LinkModel, ...] = LINK_MODELS) -> LinkRuns:
-    """Every collective of the models' passes, made by all ranks of a team at the same time.
+    """Run the models' passes on all ranks of a team at the same time, with every collective timed.
 
-    All models are gone through several times: what disturbs the machine for a second does not meet one of them alone.
+    All models are swept several times, so that a disturbance of a second does not affect one of them alone.
     """
     archs = [small.arch(team.place.ranks) for small in models]
     with torch.inference_mode():
@@ -147,7 +146,7 @@ def _cache(model: Any, dtype: str, team: Team) -> StaticKVCache:
 
 
 def link_times(by_rank: list[list[LoggedRun]], ranks: int) -> list[LinkTime]:
-    """What passes of all ranks tell of each collective: means of a pass, medians of a sweep, the middle sweep."""
+    """Times of each collective over all ranks: means of a pass, medians of a sweep, the middle sweep."""
     passes = [_means(runs) for runs in zip(*by_rank, strict=True)]
     calls = Counter((one.kind, one.buffer_bytes) for one in by_rank[0][0].collectives)
     found = []
@@ -168,9 +167,9 @@ def own_work(by_rank: list[list[LoggedRun]], arch: LlamaArch, shape: PassShape) 
 
 
 def resuming_s(works: Iterable[OwnWork], rates: Mapping[str, Rates]) -> float:
-    """Own seconds beside the rows for each collective: the median over passes of a token, where rows are short.
+    """Own seconds outside the rows, per collective: the median over passes of one token, where rows are short.
 
-    0 where constants are lacking, and where rows are predicted too slow.
+    0 where constants are missing, or where rows are predicted too slow.
     """
     found = []
     for work in works:
@@ -196,9 +195,9 @@ def _means(runs: tuple[LoggedRun, ...]) -> dict[tuple[str, int], tuple[float, fl
 
 
 def fit_link(times: list[LinkTime], ranks: int) -> dict[str, Fit]:
-    """Constants of the classes of collectives, as a calibration keeps them; each counts as often as it occurs.
+    """Constants of the classes of collectives, each collective weighed by its occurrences.
 
-    The roof of their rates is the best that is seen beyond the shortest time of any: what a byte more costs.
+    The roof of their rates is the best rate above the shortest time of any: the cost of a further byte.
     """
     by_class: dict[str, list[Kernel]] = defaultdict(list)
     for one in times:
@@ -209,7 +208,7 @@ def fit_link(times: list[LinkTime], ranks: int) -> dict[str, Fit]:
 
 
 def waiting_share(times: list[LinkTime]) -> float:
-    """Seconds that a rank waits for others per second of its own work: the median over collectives that follow work.
+    """Seconds of waiting for other ranks per second of own work: the median over collectives that follow work.
 
     >>> waiting_share([LinkTime("all_reduce", 8, 8, 1.0, waiting, 2.0) for waiting in (0.02, 0.04, 0.9)])
     0.02

@@ -1,7 +1,7 @@
-"""Passes that all ranks of a team make at once, with a log of every collective, and what these logs tell.
+"""Passes that all ranks of a team run at once with a log of every collective, and times derived from the logs.
 
-A collective begins on a rank when it has what it sends, and all that begin early wait for the last. Told by the clock
-of the first rank, waiting is apart from sending: until the last rank began it is waiting.
+A collective begins on a rank when its input is ready, and early ranks wait for the last. On a common clock, time until
+the last rank begins is waiting, and time after it is sending.
 """
 
 import time
@@ -18,14 +18,14 @@ from llamalab.model.own_share import Sent
 
 
 class LoggedPass(NamedTuple):
-    """A pass of one rank: when it began and ended, and what it sent meanwhile."""
+    """A pass of one rank: its beginning, its end, and its collectives."""
 
     began_s: float
     ended_s: float
     sent: list[Sent]
 
     def earlier(self, seconds: float) -> "LoggedPass":
-        """The same by a clock that is so much behind.
+        """The same pass on a clock that is so many seconds behind.
 
         >>> LoggedPass(5.0, 9.0, [Sent("all_reduce", 8, 6.0, 7.0)]).earlier(4.0).sent[0].began_s
         2.0
@@ -52,17 +52,17 @@ class LoggedRun(NamedTuple):
 
     @property
     def compute_s(self) -> float:
-        """Its own work."""
+        """Seconds of its own work."""
         return sum(one.compute_s for one in self.collectives) + self.last_s
 
     @property
     def waiting_s(self) -> float:
-        """Waiting for other ranks."""
+        """Seconds of waiting for other ranks."""
         return sum(one.waiting_s for one in self.collectives)
 
     @property
     def communication_s(self) -> float:
-        """Collectives while all ranks were there."""
+        """Seconds of collectives while all ranks took part."""
         return sum(one.communication_s for one in self.collectives)
 
 
@@ -83,7 +83,7 @@ def logged_pass(model: Any, tokens_BT: Tensor, cache: StaticKVCache, past_tokens
 
 
 def gathered(group: Any, own: list[LoggedPass]) -> list[list[LoggedPass]]:
-    """The passes of every rank of a group, on all of them, by the clock of its first rank."""
+    """The passes of every rank of a group, gathered on all of them, on the clock of its first rank."""
     lead_s = clock_lead_s(group)
     everybody: list[Any] = [None] * dist.get_world_size(group)
     dist.all_gather_object(everybody, [one.earlier(lead_s) for one in own], group=group)
@@ -91,7 +91,7 @@ def gathered(group: Any, own: list[LoggedPass]) -> list[list[LoggedPass]]:
 
 
 def split_runs(everybody: list[list[LoggedPass]]) -> Iterator[list[LoggedRun]]:
-    """Of each rank its passes, split; `everybody` has the passes of each rank on a clock that all share.
+    """The split passes of each rank; `everybody` has the passes of each rank on a common clock.
 
     >>> early, late = Sent("all_reduce", 8, 1.0, 4.0), Sent("all_reduce", 8, 3.0, 4.0)
     >>> next(split_runs([[LoggedPass(0.0, 5.0, [early])], [LoggedPass(0.0, 5.0, [late])]]))[0].collectives[0][2:]

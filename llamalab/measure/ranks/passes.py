@@ -1,4 +1,4 @@
-"""Passes of a model on several ranks, made by all at once: how long each computed, sent, and waited for the others."""
+"""Passes of a model on several ranks, run by all at once: seconds of computing, sending and waiting."""
 
 from collections import Counter
 from contextlib import suppress
@@ -30,7 +30,7 @@ _WARM, _LEAST, _MOST = 2, 5, 25
 
 
 class SharedWork(NamedTuple):
-    """What ranks run together: a prompt of each of `batch` sequences, and a token that sees `context_tokens`.
+    """The work that ranks share: a prompt of each of `batch` sequences, and a token that attends to `context_tokens`.
 
     `kv_dtype` is the storage of the cache, `attention` a backend's name: `dtype` and the fastest where None. `kept` is
     how quantised matrices are to be kept, None where they are in `dtype`.
@@ -47,9 +47,9 @@ class SharedWork(NamedTuple):
 
 
 def time_ranks(team: Team, work: SharedWork, budget_s: float) -> list[RanksPass]:
-    """A prefill and a decode step on all ranks of a team and on fewer, within about `budget_s` seconds.
+    """Time a prefill and a decode step on all ranks of a team and on subsets, within about `budget_s` seconds.
 
-    Fewer are the first 2, 4 and so on, while the others wait; each rank gives the passes that it was part of.
+    Subsets are the first 2, 4 and so on, while the others wait; each rank gives the passes that it took part in.
     """
     found, sizes = [], [*fewer_ranks(work, team.place.ranks), team.place.ranks]
     for ranks in sizes:
@@ -61,7 +61,7 @@ def time_ranks(team: Team, work: SharedWork, budget_s: float) -> list[RanksPass]
 
 
 def fewer_ranks(work: SharedWork, ranks: int) -> list[int]:
-    """Powers of two below a number of ranks that the work can be shared by.
+    """Powers of two below a number of ranks that divide the work.
 
     >>> from llamalab.presets import PRESETS
     >>> work = SharedWork(PRESETS["7b"].arch, "bf16", 1, 512, 513)
@@ -116,10 +116,10 @@ def _pass(
     tokens_BT = tokens_of(model.arch, work.batch, new_tokens, team.device)
     for _ in range(_WARM):
         last = logged_pass(model, tokens_BT, cache, past_tokens)
-    with CountedCollectives() as counted:  # after a pass that has filled the cache with what the counted one looks at
+    with CountedCollectives() as counted:  # after a pass that fills the cache for the counted one
         cache.rewind(past_tokens, lossy=True)
         model(tokens_BT, cache=cache, logits="last")
-    # The first rank's count is everybody's: a rank that stopped earlier would leave the others waiting.
+    # All use the first rank's count: a rank that stopped earlier would leave the others waiting.
     most = int(budget_s / (last.ended_s - last.began_s))
     rounds = torch.tensor([max(_LEAST, min(_MOST, most))], device=team.device)
     dist.broadcast(rounds, 0, group=model.link.group)
@@ -151,14 +151,14 @@ def _pass(
 
 
 def _slowest_s(everybody: list[list[LoggedPass]]) -> list[float]:
-    """Of each pass the time from when all had begun until the last was done."""
+    """Of each pass the time from the last beginning to the last end."""
     return [
         max(one.ended_s for one in runs) - max(one.began_s for one in runs) for runs in zip(*everybody, strict=True)
     ]
 
 
 def rank_time(rank: int, runs: list[LoggedRun]) -> RankTime:
-    """Medians over passes of what one rank did."""
+    """Medians over the passes of one rank."""
     return RankTime(
         rank=rank,
         compute_s=median(one.compute_s for one in runs),

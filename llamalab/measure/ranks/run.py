@@ -1,4 +1,4 @@
-"""What a report measures of several ranks: passes on all of them, beside the constants that predict these."""
+"""The measurements of several ranks for a report: passes on all of them, and the constants that predict these."""
 
 import torch
 

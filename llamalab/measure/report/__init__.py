@@ -1,7 +1,7 @@
 """Everything that `llamalab report` measures, joined to one Record.
 
 Belongs here: `run` (all of it in order), `budget` (how much), `roofs`, `phases` (prefill and decode), `passes` (one
-forward pass measured from all sides), `patterns` (what heads look at), `command` (the command line that is recorded),
-`notes` (conditions that change how the numbers are to be read).
+forward pass by every instrument), `patterns` (attention shares of heads), `command` (the recorded command line),
+`notes` (conditions that limit the validity of the numbers).
 Does not belong here: rendering (llamalab.report).
 """

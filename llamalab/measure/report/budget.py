@@ -5,7 +5,8 @@ from typing import NamedTuple
 import torch
 
 from llamalab.analytic.activations import peak_activation_bytes
-from llamalab.analytic.ops import add_up, forward_ops
+from llamalab.analytic.op import add_up
+from llamalab.analytic.ops import forward_ops
 from llamalab.analytic.params import weight_bytes
 from llamalab.analytic.pass_shape import PassShape
 from llamalab.arch import LlamaArch
@@ -17,11 +18,11 @@ from llamalab.records.roof import Roof
 
 BUDGETS_S = {"small": 13.0, "large": 85.0}  # for measuring, where the caller gives no deadline
 PREFILL_SHARE = 0.45  # of the time that is left when it begins
-LEAST_PHASE_S = 1.5  # for the passes of a phase, which the report is about, however long all else took
-_PASS_SHARE = 1 / 20  # of the time for a prefill's measurement that one pass may take
+LEAST_PHASE_S = 1.5  # at least, for the passes of a phase, however long other steps took
+_PASS_SHARE = 1 / 20  # longest pass, as a share of the time for measuring a prefill
 _MOST_PREFILL_S = 3.0
 _FEWEST_TOKENS = 16
-_ROOM_SHARE = 0.7  # of the free memory for the blocks that run; the rest is for what stands beside them
+_ROOM_SHARE = 0.7  # share of the free memory for blocks; the rest is for cache, activations and probes
 
 
 class Scale(NamedTuple):
@@ -61,7 +62,7 @@ SCALES = {
 def block_limit_bytes(
     arch: LlamaArch, dtype: str, place: torch.device, prompt: int | None = None, batch: int = 1
 ) -> int:
-    """Bytes of the blocks to run: the usual limit, or less where memory beside embedding, head and work is smaller."""
+    """Most bytes of the blocks to run: the usual limit, or the memory left beside embedding, head and cache if less."""
     tokens = prompt or SCALES[device_of(place).role].prompt_tokens
     around = weight_bytes(arch, dtype) - arch.n_layers * bytes_of_block(arch, dtype)
     beside = around + peak_activation_bytes(arch, PassShape(new_tokens=tokens, batch=batch, dtype=dtype)).bytes

@@ -1,4 +1,4 @@
-"""The command line that a record keeps, so that its reader can measure the same again."""
+"""The command line stored in a record, which repeats its measurement."""
 
 
 def report_command(**options: object) -> str:

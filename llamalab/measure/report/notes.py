@@ -1,4 +1,4 @@
-"""Notes on a record, one sentence each: conditions that change how its numbers are to be read."""
+"""Notes on a record, one sentence each: conditions that limit the validity of its numbers."""
 
 import torch
 
@@ -32,11 +32,11 @@ def _untrusted(record: Record) -> list[str]:
 
 
 def _slow_dtype(record: Record, kind: str, unit: str) -> str | None:
-    """A note on a type narrower than fp32 that is slower: it is emulated, or has no kernel."""
+    """A note on a dtype narrower than fp32 that is slower: it is emulated, or has no kernel."""
     ours, wide = record.roof(kind, record.dtype), record.roof(kind, "fp32")
     if record.dtype == "fp32" or ours is None or wide is None or not ours.per_second or not wide.per_second:
         return None
-    # Half the bytes: a stream that is only as fast per byte in a 2-byte type is still a gain in time.
+    # With half the bytes, an equal byte rate of the stream still halves the time.
     if ours.per_second >= wide.per_second * (0.5 if kind == "stream" else 1.0):
         return None
     return (

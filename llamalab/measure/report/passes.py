@@ -1,7 +1,7 @@
-"""The cost of one forward pass: clean times by part, times by op, memory and kernels: a Pass and its profile.
+"""The measurement of one forward pass: clean times by part, times by op, memory and kernels.
 
-Clean timing and the op-by-op pass run in the same rounds, beside a pass without any tap, so that
-the cost of the taps is measured too. Memory and kernels have passes of their own, apart from all timing.
+Clean timing and the op-by-op pass run in the same rounds, with a pass without any tap, so that the cost of the taps is
+measured too. Memory and kernels have passes of their own, apart from all timing.
 B batch, T new tokens.
 """
 
@@ -32,13 +32,13 @@ from llamalab.records.phase_profile import Energy, Instrument, PhaseProfile
 from llamalab.records.record import BasisWord, MeasuredMemory, Measurement, Pass, Record
 
 NOT_LOOKED = "not looked at"
-_TIMED_SHARE = 0.7  # of a pass's time; the rest is for the passes that are observed
-_OBSERVED_PASSES = 8  # what the observed passes take, in clocked passes: a profiler makes them longer
+_TIMED_SHARE = 0.7  # share of a pass's time; the rest is for observed passes
+_OBSERVED_PASSES = 8  # time of the observed passes, in clocked passes, which a profiler makes longer
 _NO_ENERGY = "not measured in a report; llamalab profile measures it over 2 s and more"
 
 
 class MeasuredModel(NamedTuple):
-    """A model of the share's blocks with its cache, and the element type's name."""
+    """A model of the share's blocks with its cache, and the dtype's name."""
 
     model: Transformer
     cache: StaticKVCache
@@ -52,7 +52,7 @@ class MeasuredModel(NamedTuple):
 
     @property
     def device(self) -> torch.device:
-        """Where the weights are."""
+        """Device of the weights."""
         return self.model.norm.weight.device
 
     @property
@@ -73,7 +73,7 @@ def measure_pass(
 ) -> tuple[Pass, PhaseProfile | None]:
     """Measure passes of `new_tokens` onto `past_tokens` that the cache already holds; `base` holds the roofs.
 
-    By the deadline, with fewer rounds where they are slow; there is no profile where there was no time for it.
+    With fewer rounds where passes are slow, to meet the deadline; without a profile where it leaves no time for one.
     """
     before, target, deadline = (
         read_telemetry(bench.device),
@@ -163,11 +163,11 @@ def _timed(
         past_tokens=past_tokens,
         layers_total=bench.share.layers_total,
     )
-    return work, parts.read()[-rounds:], ops.read()[-rounds:], samples  # the warm-up's passes came first
+    return work, parts.read()[-rounds:], ops.read()[-rounds:], samples  # without the warm-up passes
 
 
 def _memory(work: PhaseRun, observed: Observations | None, bench: MeasuredModel) -> MeasuredMemory:
-    """The peak by the allocator's events that were traced, or by the allocator's own account where it keeps one."""
+    """The peak from the traced allocator events, or from the allocator's own counter where it has one."""
     if observed is None:
         return MeasuredMemory(
             peak_bytes=None,

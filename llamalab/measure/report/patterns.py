@@ -1,6 +1,6 @@
-"""What the heads of a checkpoint look at while it reads a sentence: one pass, beside everything that is timed.
+"""Attention shares of a checkpoint's heads over a sentence, from one pass outside all timing.
 
-B batch, T tokens of the sentence, S tokens looked at (as many), H query heads.
+B batch, T query tokens of the sentence, S key tokens (as many), H query heads.
 """
 
 import os
@@ -18,17 +18,16 @@ from llamalab.instrument.taps import capture
 from llamalab.model import Transformer
 from llamalab.plain_text import in_one_line, sentence
 from llamalab.records.patterns import HEAD_KINDS, WHOLE, HeadShares, HeadWeights, Patterns, sentence_without_weights
-from llamalab.text.load import load_tokenizer, tokenizer_of
-from llamalab.text.tokenizer import Tokenizer
+from llamalab.text import Tokenizer, load_tokenizer, tokenizer_of
 
 SENTENCE = "Lily had a red ball. Tom had no ball, so Lily gave Tom the red ball."
-MOST_PIECES = 40  # tokens of the sentence: more are no picture
-MOST_HEADS = 128  # of which shares are kept
+MOST_PIECES = 40  # most tokens of a pattern that is still legible as a picture
+MOST_HEADS = 128  # layers and heads whose shares are stored
 _DIGITS = 3
 AnyPath = str | os.PathLike[str]
 
 
-class Reading(NamedTuple):
+class ReadSentence(NamedTuple):
     """A sentence as a checkpoint reads it: its ids and their texts, or the reason why it cannot.
 
     `options` are those of llamalab report that named it, a tokenizer by the last part of its path.
@@ -41,9 +40,9 @@ class Reading(NamedTuple):
     options: str = ""
 
 
-def reading(
+def read_sentence(
     checkpoint: AnyPath | LlamaArch, weights: Weights | None, text: str | None = None, tokenizer: AnyPath | None = None
-) -> Reading | None:
+) -> ReadSentence | None:
     """The sentence for a checkpoint, cut to MOST_PIECES tokens; None where weights are random and look at nothing.
 
     Args:
@@ -67,15 +66,15 @@ def reading(
             ("text", text and shlex.quote(shown)),
             ("tokenizer", tokenizer and shlex.quote(PurePath(tokenizer).name)),
         )
-        told = "".join(f" --{name} {value}" for name, value in options if value)
-        return _read(found, weights.arch, shown)._replace(options=told)
+        given_words = "".join(f" --{name} {value}" for name, value in options if value)
+        return _read(found, weights.arch, shown)._replace(options=given_words)
     except (LlamaLabError, OSError) as error:
         if named:
             raise
-        return Reading(shown, reason=sentence(str(error)))
+        return ReadSentence(shown, reason=sentence(str(error)))
 
 
-def _read(tokenizer: Tokenizer, arch: LlamaArch, text: str) -> Reading:
+def _read(tokenizer: Tokenizer, arch: LlamaArch, text: str) -> ReadSentence:
     ids = tokenizer.prompt_ids(text)[:MOST_PIECES]
     if max(ids, default=0) >= arch.vocab_size:
         raise InputError(
@@ -85,11 +84,11 @@ def _read(tokenizer: Tokenizer, arch: LlamaArch, text: str) -> Reading:
         )
     if len(ids) < 2:
         raise InputError(f"the text must have at least two tokens; it has {len(ids)}", hint="give a sentence as {text}")
-    return Reading(text, tuple(ids), tuple(_label(tokenizer, one) for one in ids))
+    return ReadSentence(text, tuple(ids), tuple(_label(tokenizer, one) for one in ids))
 
 
-def patterns_of(model: Transformer, read: Reading) -> Patterns:
-    """Run the sentence once and look at every head of the blocks that are there."""
+def patterns_of(model: Transformer, read: ReadSentence) -> Patterns:
+    """Run the sentence once and record the attention shares of every head of the blocks that run."""
     if read.reason is not None:
         return Patterns(text=read.text, reason=read.reason)
     ids_BT = torch.tensor([read.ids], device=model.norm.weight.device)
@@ -116,7 +115,7 @@ def patterns_of(model: Transformer, read: Reading) -> Patterns:
 
 
 def head_shares(layer: int, head: int, pattern_TS: Tensor, ids: tuple[int, ...]) -> HeadShares:
-    """Where one head looks: means over the tokens from the third on, as the second's previous is also the first.
+    """Attention shares of one head: means over the tokens from the third on (the second's previous is also the first).
 
     >>> uniform_TS = torch.ones(4, 4).tril() / torch.arange(1, 5)[:, None]
     >>> one = head_shares(0, 0, uniform_TS, (7, 5, 7, 6))
@@ -140,7 +139,7 @@ def head_shares(layer: int, head: int, pattern_TS: Tensor, ids: tuple[int, ...])
 
 
 def strongest(heads: list[HeadShares]) -> list[tuple[str, HeadShares]]:
-    """For each kind the head that has most of it; each head once."""
+    """For each kind the head with the largest share; each head once."""
     chosen: list[tuple[str, HeadShares]] = []
     for kind in HEAD_KINDS:
         free = [one for one in heads if getattr(one, kind) is not None and all(one is not head for _, head in chosen)]
@@ -149,7 +148,7 @@ def strongest(heads: list[HeadShares]) -> list[tuple[str, HeadShares]]:
 
 
 def _mean_share(pattern_TS: Tensor, cells: list[tuple[int, int]]) -> float | None:
-    """The share that these cells have of the attention of the tokens that have any; None where none has."""
+    """The mean share of these cells in the attention of each token that has any; None where none has."""
     if not cells:
         return None
     return round(sum(float(pattern_TS[cell]) for cell in cells) / len({row for row, _ in cells}), _DIGITS)
@@ -161,6 +160,6 @@ def _weights(kind: str, one: HeadShares, pattern_TS: Tensor) -> HeadWeights:
 
 
 def _label(tokenizer: Tokenizer, token_id: int) -> str:
-    """What an id stands for; how the vocabulary writes it where that is a part of a character or white space alone."""
+    """The text of an id; the vocabulary's spelling where it is a partial character or white space."""
     text = tokenizer.label(token_id)
     return in_one_line(tokenizer.name(token_id) if "\N{REPLACEMENT CHARACTER}" in text or not text.strip() else text)

@@ -1,4 +1,4 @@
-"""Prefill and decode of a report, one after the other on one model and cache, each in its part of the time."""
+"""Prefill and decode of a report, one after the other on one model and cache, each within its share of the time."""
 
 from collections.abc import Callable
 
@@ -8,7 +8,7 @@ from llamalab.measure.report.budget import (
     Scale,
 )
 from llamalab.measure.report.passes import MeasuredModel, measure_pass
-from llamalab.measure.report.patterns import Reading, patterns_of
+from llamalab.measure.report.patterns import ReadSentence, patterns_of
 from llamalab.measure.report.roofs import ROOFS_DONE
 from llamalab.measure.report.shape import ReportShape
 from llamalab.measure.roofs.shape_products import products_here
@@ -27,7 +27,7 @@ _DECODE_SHARE = 0.4  # of the time that is left when it begins
 
 def measure_phases(
     make: Callable[[], Transformer],
-    read: Reading | None,
+    read: ReadSentence | None,
     share: Share,
     dtype: str,
     shape: ReportShape,
@@ -36,15 +36,19 @@ def measure_phases(
     deadline: Deadline,
     progress: ProgressCallback,
 ) -> tuple[list[tuple[Pass, PhaseProfile | None]], Patterns | None]:
-    """Prefill of the prompt, then decode of one token that sees the context, then the sentence that is to be read."""
+    """Prefill of the prompt, decode of one token at the end of the context, and attention shares of a sentence."""
     blocks = f"{share.layers} of {share.layers_total} blocks"
     progress(f"building {blocks}", ROOFS_DONE)
     made = make()
     products = products_here(made.norm.weight.device, dtype, share.arch, base.weight_dtype)
     model = compile(
-        made, scope="none", attention=shape.attention, weight_dtype=base.weight_dtype, kernel_rows=base.kernel_rows,
+        made,
+        scope="none",
+        attention=shape.attention,
+        weight_dtype=base.weight_dtype,
+        kernel_rows=base.kernel_rows,
         products=products,
-    )  # fmt: skip
+    )
     cache = StaticKVCache(
         model.rank_arch,
         batch=shape.batch,

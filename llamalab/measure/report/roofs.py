@@ -1,4 +1,4 @@
-"""The roofs of a report: every kind in the run's dtype, products and streams in fp32 beside them."""
+"""The roofs of a report: every kind in the run's dtype, and products and streams in fp32 too."""
 
 from llamalab.arch import LlamaArch
 from llamalab.measure.report.budget import (
@@ -16,7 +16,7 @@ from llamalab.measure.roofs.probes import (
     stream_roof,
     weight_shapes,
 )
-from llamalab.measure.timing.deadline import ProgressCallback
+from llamalab.measure.timing.deadline import ProgressCallback, part_of
 from llamalab.model.fastest import fastest_backend
 from llamalab.records.roof import Roof
 
@@ -24,7 +24,7 @@ ROOFS_DONE = 0.3  # share of the whole run's time
 
 
 def roofs_of_report(machine: Machine, arch: LlamaArch, scale: Scale, progress: ProgressCallback) -> list[Roof]:
-    """The ceilings in the run's dtype, and the product's and stream's in fp32 to hold it against."""
+    """The roofs in the run's dtype, and those of product and stream in fp32 for comparison."""
     shapes = weight_shapes(arch)
     heads, rows = [(arch.vocab_size, arch.dim)], affordable_rows(machine, max(shapes), scale.gemm_rows)
     attend, lengths = fastest_backend(machine.device, machine.torch_dtype).attend, scale.attention_tokens[1:4]
@@ -48,4 +48,4 @@ def roofs_of_report(machine: Machine, arch: LlamaArch, scale: Scale, progress: P
             RoofStep("GEMM roof, fp32", "gemm", "fp32", lambda own: gemm_roof(own, square, max(1, rows // 4))),
             RoofStep("stream roof, fp32", "stream", "fp32", lambda own: stream_roof(own, square)),
         ]
-    return roofs_in_turn(machine, steps, lambda label, done: progress(label, ROOFS_DONE * done))
+    return roofs_in_turn(machine, steps, part_of(progress, 0.0, ROOFS_DONE))

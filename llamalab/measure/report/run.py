@@ -1,9 +1,9 @@
-"""One run of everything a report needs: roofs, prefill, decode, flash against naive. To a Record.
+"""Everything that a report measures: roofs, prefill, decode, flash against naive. To a Record.
 
     whole model = embedding + n_layers * block + head
 
-Where not every block fits, k of n run and the rest is extrapolated, and the record says so. Time and memory are
-budgets: on a slow machine there are fewer rounds, shorter prompts and fewer points, and what was left out is named.
+Where not every block fits, k of n run and the rest is extrapolated, which the record states. Time and memory are
+budgets: on a slow machine there are fewer rounds, shorter prompts and fewer points, and omissions are named.
 """
 
 import dataclasses
@@ -14,6 +14,7 @@ import torch
 from llamalab.analytic.parallel import shard
 from llamalab.analytic.params import SMALL_MODEL_BYTES, weight_bytes
 from llamalab.arch import LlamaArch
+from llamalab.arch.positions import beyond_positions
 from llamalab.attention import get_backend
 from llamalab.checkpoints.checkpoint import Weights
 from llamalab.checks import whole
@@ -30,7 +31,7 @@ from llamalab.measure.report.budget import (
 )
 from llamalab.measure.report.command import report_command
 from llamalab.measure.report.notes import left_out, notes_of
-from llamalab.measure.report.patterns import Reading
+from llamalab.measure.report.patterns import ReadSentence
 from llamalab.measure.report.phases import PASSES_DONE, measure_phases
 from llamalab.measure.report.roofs import roofs_of_report
 from llamalab.measure.report.shape import ReportShape, decoded_at
@@ -64,7 +65,7 @@ def measure_report(
     generate: int | None = None,
     context_tokens: int | None = None,
     weights: Weights | None = None,
-    read: Reading | None = None,
+    read: ReadSentence | None = None,
     weight_dtype: str | None = None,
     kv_dtype: str | None = None,
     attention: str | None = None,
@@ -101,7 +102,7 @@ def measure_report(
     if attention is not None:
         get_backend(attention)
     if team is not None:
-        shard(arch, team.place.ranks)  # raises where they do not divide the model
+        shard(arch, team.place.ranks)  # raises where ranks do not divide the model
         check_groups(arch, team.place.ranks, weight_dtype)
     place = resolve_device(device)
     scale = SCALES[device_of(place).role]
@@ -135,11 +136,11 @@ def measure_report(
         attention=attention,
     ) + (read.options if read else "")
     surroundings = environment(place, command)
-    keep_freed_memory()  # as the model that is measured does
+    keep_freed_memory()  # as for the measured model
     with torch.inference_mode():
         probing = deadline.part(_ROOFS_SHARE)
         kernel_rows = None if weight_dtype is None else kernel_rows_here(place, dtype, weight_dtype)
-        products_here(place, dtype, arch, weight_dtype)  # kept for all that follow, calibration included
+        products_here(place, dtype, arch, weight_dtype)  # stored: calibration and passes multiply by them
         roofs = roofs_of_report(
             Machine(place, clock_for(place), dtype, probing, weight_dtype, kernel_rows), arch, scale, progress
         )
@@ -178,15 +179,16 @@ def measure_report(
         kv_bytes_measured=cache_bytes,
         elapsed_s=deadline.spent_s,
     )
-    own = [] if weights is None else [OWN_WEIGHTS]
-    return dataclasses.replace(record, notes=[*own, *notes_of(record, place), *left_out(record, scale), *lost])
+    own = [OWN_WEIGHTS if weights is not None else None, beyond_positions(arch, shape.longest)]
+    notes = [*filter(None, own), *notes_of(record, place), *left_out(record, scale), *lost]
+    return dataclasses.replace(record, notes=notes)
 
 
 def _together(
     team: Team, share: Share, shape: ReportShape, base: Record, progress: ProgressCallback
 ) -> tuple[RanksRun | None, list[str]]:
-    """What the ranks of a team measure together; where they fail, why: what one process measured is not lost for it."""
-    # These load DTensor, which takes a report of one process a second.
+    """Measurements of a team of ranks, or the reason of their failure, which leaves other measurements valid."""
+    # Imported here: these load DTensor, which would cost a report of one process a second.
     from llamalab.measure.ranks.passes import SharedWork
     from llamalab.measure.ranks.run import measure_ranks
 
@@ -207,7 +209,7 @@ def _together(
 
 
 def _attention(machine: Machine, arch: LlamaArch, scale: Scale, progress: ProgressCallback) -> list[AttentionPoint]:
-    release_memory(machine.device)  # the model is gone: its memory is free for the score matrices
+    release_memory(machine.device)  # the model is freed: its memory is available for score matrices
     progress("flash against naive attention", PASSES_DONE)
     limits = Limits(scale.call_s, min(scale.call_bytes, available_bytes(machine.device) // 2))
     return sweep_attention(machine, arch, scale.attention_tokens, limits, scale.attention_plan)

@@ -4,7 +4,7 @@ from typing import NamedTuple
 
 
 class ReportShape(NamedTuple):
-    """What is run: a prompt, and a token that sees `context` tokens, itself included.
+    """The work of a report: a prompt, and a token that attends to `context` tokens, itself included.
 
     `kv_dtype` is the storage of the cache, `attention` a backend's name: the run's dtype and the fastest where None.
     """
@@ -17,12 +17,12 @@ class ReportShape(NamedTuple):
 
     @property
     def longest(self) -> int:
-        """Tokens that the cache must hold."""
+        """Tokens that the cache must have room for."""
         return max(self.prompt, self.context)
 
 
 def decoded_at(prompt_tokens: int, generate: int | None, context_tokens: int | None) -> int:
-    """Tokens in view of the token that is decoded: as said, or that in the middle of what is generated.
+    """Context of the decoded token: the given one, or that in the middle of the generated tokens.
 
     >>> decoded_at(512, None, None), decoded_at(512, 128, None), decoded_at(512, 128, 4096)
     (513, 576, 4096)

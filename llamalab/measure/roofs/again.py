@@ -1,7 +1,7 @@
 """Roofs that a pass exceeded are probed again, right after the passes.
 
-A disturbance at the beginning of the run may be over by then. Where the second probe is still slower than the pass,
-the rate of the pass becomes the roof (llamalab.comparison.held_roofs).
+A disturbance during the first probe may be over. Where the second probe is still slower than the pass, the rate of the
+pass becomes the roof (llamalab.comparison.held_roofs).
 """
 
 from collections.abc import Callable, Mapping
@@ -23,7 +23,7 @@ Find = Callable[[], Roof]
 
 
 def probe_again(record: Record, device: torch.device) -> Record:
-    """The record with roofs that hold: those that its passes were faster than are looked for again, then raised."""
+    """The record with roofs that no pass exceeds: exceeded ones are probed again, then raised to the pass's rate."""
     held = hold_again(record, finders(record, device))
     release_memory(device)
     return held
@@ -54,7 +54,7 @@ def finders(record: Record, device: torch.device) -> dict[str, Find]:
 
 
 def _best(roof: Roof, again: Roof | None, dtype: str) -> Roof:
-    """The better of two findings; one that is not to be trusted does not count."""
+    """The better of two roofs; an untrusted one does not count."""
     if again is None or roof.dtype != dtype or not again.trusted:
         return roof
     return max(roof, again, key=lambda one: one.per_second or 0.0)

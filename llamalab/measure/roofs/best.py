@@ -1,4 +1,4 @@
-"""The best rate among several probes, checked by doubling the work of the fastest: how a roof is found."""
+"""The best rate of several probes, checked by doubling the work of the fastest."""
 
 from collections.abc import Callable, Iterable
 from functools import partial
@@ -11,11 +11,11 @@ from llamalab.records.roof import Roof
 
 T = TypeVar("T")
 SURVEY, FINAL = Plan(0.05, 2, 8), Plan(0.3, 3, 40)
-_SURVEY_SHARE = 0.5  # of the time for a roof
+_SURVEY_SHARE = 0.5  # share of a roof's time
 
 
 class Probe(NamedTuple):
-    """Call that can be done once or twice over: what it does per second is a roof's candidate."""
+    """A call of single or doubled work, whose rate is a candidate for a roof."""
 
     shape: str
     amount: float
@@ -23,11 +23,11 @@ class Probe(NamedTuple):
     twice: Call
 
 
-Candidate = Callable[[], Probe]  # made when its turn comes, so that one is held at a time
+Candidate = Callable[[], Probe]  # made when needed, so that only one is in memory
 
 
 def best_roof(kind: str, machine: Machine, candidates: Iterable[Candidate]) -> Roof:
-    """Try all probes shortly, check the fastest by doubling, and keep the best rate of them all."""
+    """Run all probes briefly, check the fastest by doubling, and keep the best rate of all."""
     surveyed: list[tuple[float, str]] = []
     best: Candidate | None = None
     survey = machine._replace(deadline=machine.deadline and machine.deadline.part(_SURVEY_SHARE))
@@ -37,7 +37,7 @@ def best_roof(kind: str, machine: Machine, candidates: Iterable[Candidate]) -> R
             best = candidate
         surveyed.append((rate, shape))
         if survey.late:
-            break  # on a slow machine the first shapes must do
+            break  # on a slow machine only the first shapes are probed
     assert best is not None
     probe = best()
     checked = check_doubling(probe.once, probe.twice, machine.clock, FINAL, machine.deadline)
@@ -50,17 +50,17 @@ def _survey(probe: Probe, machine: Machine) -> tuple[float, str]:
 
 
 def absent_roof(kind: str, dtype: str, reason: str) -> Roof:
-    """A roof that was not looked for, which carries no prediction."""
+    """A roof that was not measured, on which no prediction rests."""
     return Roof(kind=kind, dtype=dtype, per_second=None, trusted=False, reason=reason)
 
 
 def deferred(function: Callable[..., T], *arguments: object, **options: object) -> Callable[[], T]:
-    """The call with arguments that are bound now: a probe outlives the loop that made it."""
+    """The call with its arguments bound now, so that a probe made in a loop keeps them."""
     return partial(function, *arguments, **options)
 
 
 def repeated(work: Call, times: int) -> Call:
-    """The work so many times over."""
+    """The work, repeated."""
 
     def run() -> None:
         for _ in range(times):
@@ -78,7 +78,7 @@ def roof_of(
     per_second: float | None = None,
     seconds: float | None = None,
 ) -> Roof:
-    """A roof with the samples and the verdict of its check."""
+    """A roof with its samples and the result of its check."""
     return Roof(
         kind=kind,
         dtype=dtype,

@@ -1,7 +1,7 @@
-"""The rate of products in each element type, from a short trial: reported instruction sets are not reliable.
+"""The rate of products by dtype, from a short trial: reported instruction sets are not reliable.
 
-A CPU without units for bf16 or fp16 computes them by way of fp32, which may take longer than fp32 itself. A prompt is
-bound by such products; a step of generation by bytes, of which a narrow type has half.
+A CPU without units for bf16 or fp16 computes them through fp32, which may take longer than fp32 itself. A prompt is
+bound by such products; a decode step by bytes, which a narrow dtype halves.
 """
 
 from functools import partial
@@ -12,7 +12,7 @@ import torch
 from llamalab.measure.device.machine import clock_for
 from llamalab.measure.timing.clock import Clock
 from llamalab.measure.timing.timer import Plan, time_one
-from llamalab.model.dtypes import torch_dtype
+from llamalab.model import torch_dtype
 from llamalab.model.packed import product_for
 
 _SIDE, _ROWS = 1024, 128
@@ -33,7 +33,7 @@ def cpu_product_rates() -> dict[str, ProductRate]:
 
 
 def product_rate(device: torch.device, dtype: str, *, clock: Clock | None = None) -> ProductRate:
-    """The rate of a product of 128 rows with a 1024 x 1024 weight, in the order that the model gives it; in 0.1 s."""
+    """The rate of a product of 128 rows with a 1024 x 1024 weight, laid out as in the model; takes 0.1 s."""
     kind = torch_dtype(dtype)
     with torch.inference_mode():
         product = product_for(device, kind)

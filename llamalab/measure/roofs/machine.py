@@ -1,4 +1,4 @@
-"""The machine that roofs and passes are measured on: a device, its clock, an element type, and the time there is."""
+"""The machine of a measurement: a device, its clock, a dtype, and the time available."""
 
 from typing import NamedTuple
 
@@ -10,19 +10,19 @@ from llamalab.measure.device.machine import device_of, probe_budget_bytes
 from llamalab.measure.timing.clock import Clock
 from llamalab.measure.timing.deadline import Deadline
 from llamalab.measure.timing.timer import Plan
-from llamalab.model.dtypes import torch_dtype
+from llamalab.model import torch_dtype
 
-_PATTERN = 1 << 20  # distinct random values; the rest repeats them, as making them all takes seconds
+_PATTERN = 1 << 20  # distinct random values, repeated to fill a buffer, since drawing all takes seconds
 _FLOOR_BYTES = 1 << 28
-# A buffer this many times the last-level cache is not in it; an accelerator writes back late.
+# A buffer this many times the last-level cache is read from memory; an accelerator writes back late.
 _CACHES = {"host": 4, "accelerator": 32}
 
-# Tokens that fill a device: with fewer, a roof is lower than what a pass reaches. A host is full with any.
+# Tokens that fully use a device: with fewer, a roof is lower than the rate of a pass. A host needs one.
 FULL_TOKENS = {"host": 1, "accelerator": 4096}
 
 
 class Machine(NamedTuple):
-    """Where roofs are measured: device, its clock, and the element type by llamalab's name.
+    """A device, its clock, and the dtype by llamalab's name.
 
     `weight_dtype` is the storage of quantised weights, which passes then read (None: weights are in `dtype`), and
     `kernel_rows` how many rows their kernel multiplies at most.
@@ -36,7 +36,7 @@ class Machine(NamedTuple):
     kernel_rows: int | None = None
 
     def within(self, plan: Plan, share: float = 1.0) -> Plan:
-        """The plan as far as so much of the time that is left lets it."""
+        """The plan limited to this share of the remaining time."""
         return plan if self.deadline is None else plan.within(self.deadline.part(share))
 
     @property
@@ -46,21 +46,21 @@ class Machine(NamedTuple):
 
     @property
     def torch_dtype(self) -> torch.dtype:
-        """The element type."""
+        """The dtype of torch."""
         return torch_dtype(self.dtype)
 
     def filling(self, tokens: int) -> int:
-        """So many tokens, or as many as fill the device."""
+        """The given tokens, or as many as fully use the device if more."""
         return max(tokens, FULL_TOKENS[device_of(self.device).role])
 
     @property
     def stream_bytes(self) -> int:
-        """Bytes that come from memory and not from a cache, at most half of what a probe may hold."""
+        """Bytes that are read from memory instead of a cache, at most half of a probe's budget."""
         wanted = max(_FLOOR_BYTES, _CACHES[device_of(self.device).role] * effective_cache_bytes(self.device))
         return min(wanted, probe_budget_bytes(self.device) // 2)
 
     def random(self, *shape: int) -> Tensor:
-        """Values of about unit size; zeros would flatter a device that clocks by power."""
+        """Random values of about unit size; zeros would draw less power and so allow higher clocks."""
         return self.fill(torch.empty(shape, dtype=self.torch_dtype, device=self.device))
 
     def fill(self, tensor: Tensor, size: float = 1.0) -> Tensor:

@@ -45,7 +45,7 @@ def cache_roof(machine: Machine) -> Roof:
 
 
 def _moves(machine: Machine, size_bytes: int) -> list[Candidate]:
-    """A copy and a sum of two tensors of that size. Small ones are done more than once: the clock must see them."""
+    """A copy and a sum of two tensors of that size; small ones are repeated, for the clock's resolution."""
     return [deferred(move, machine, size_bytes, max(1, _MOVES_BYTES // size_bytes)) for move in (_copy, _sum)]
 
 

@@ -1,9 +1,9 @@
-"""The most that this machine reaches: its own ceilings, because a data sheet does not know it.
+"""The highest rates of this machine, which a data sheet does not state.
 
-Each roof is the best rate seen over several shapes and orders of the weight, the model's own among them: what a
-model's operation reaches must not lie above. The best shape is then checked by doubling its work
-(llamalab.measure.timing.doubling_check). Weights and copies are larger than the measured cache by far, as far as memory
-lets them: all that one probe holds stays within `probe_budget_bytes`, and one probe is let go before the next is made.
+Each roof is the best rate over several shapes and layouts of the weight, the model's own among them, so that no
+operation of the model exceeds it. The best shape is then checked by doubling its work
+(llamalab.measure.timing.doubling_check). Weights and copies exceed the measured cache by far, as far as memory
+allows: one probe stays within `probe_budget_bytes`, and is freed before the next is made.
 """
 
 from collections.abc import Callable, Iterable, Iterator
@@ -32,14 +32,14 @@ from llamalab.model.wide import PLAIN
 from llamalab.records.roof import Roof
 from llamalab.units import group_in_row
 
-_LAUNCHES = 400  # twice as many still fit into the queue of a device that is held while they are launched
+_LAUNCHES = 400  # launches, twice which fit into the queue of a held device
 T = TypeVar("T")
 SQUARE = (4096, 4096)
 _MOST_CALL_S, _FEWEST_ROWS = 1.0, 16
-_CALL_SHARE = 0.02  # of the time for all roofs, of one product
+_CALL_SHARE = 0.02  # shares of the time for all roofs, and of one product
 _LEAST_MATRIX_BYTES = 1 << 20
 _TRIAL, _TRIAL_SIZE, _TRIAL_ROWS = Plan(0.005, 2, 4), 256, 32
-_TRIAL_RATIO = 8  # slower than the best order by this is no kernel made for the device
+_TRIAL_RATIO = 8  # a layout slower than the best one by this factor has no kernel made for the device
 
 
 def weight_shapes(arch: LlamaArch) -> list[tuple[int, int]]:
@@ -49,7 +49,7 @@ def weight_shapes(arch: LlamaArch) -> list[tuple[int, int]]:
 
 
 def fitted(machine: Machine, shape: tuple[int, int], most_bytes: int) -> tuple[int, int]:
-    """The (out, in) of a weight of at most `most_bytes`: as it is, or with fewer rows."""
+    """The (out, in) of a weight of at most `most_bytes`: unchanged, or with fewer rows."""
     out, inner = shape
     return min(out, max(1, most_bytes // (inner * machine.torch_dtype.itemsize))), inner
 
@@ -68,11 +68,11 @@ def affordable_rows(machine: Machine, shape: tuple[int, int], rows: int) -> int:
 
 
 def gemm_roof(machine: Machine, shapes: Iterable[tuple[int, int]], rows: int) -> Roof:
-    """FLOP/s of a matrix product of `rows` tokens, weights as (out, in) and as the device may like them better."""
+    """FLOP/s of a matrix product of `rows` tokens, weights as (out, in) and in the layout that the device prefers."""
     budget = probe_budget_bytes(machine.device)
 
     def candidates() -> Iterator[Candidate]:
-        # Two orders of a weight are held for a moment; operands and products of doubled work get the other half.
+        # Two layouts of a weight exist for a moment; operands and outputs of doubled work have the other half.
         for shape in dict.fromkeys(fitted(machine, shape, budget // 4) for shape in shapes):
             held_bytes = 2 * sum(shape) * machine.torch_dtype.itemsize
             tokens = max(1, min(rows, budget // 2 // held_bytes))
@@ -90,10 +90,10 @@ def _gemm(machine: Machine, shape: tuple[int, int], rows: int, how: str, product
 
 
 def _orders(machine: Machine) -> list[tuple[str, Product]]:
-    """A weight as it is, and in the order that this device may multiply faster; each with an addition to its name.
+    """A weight as it is, and in another layout that may be faster here; each with a suffix for its name.
 
-    An order for which the device has no kernel (bf16 without AVX-512: a hundred times slower) is found out on a small
-    product, and left: one large product of it would take the time of all roofs.
+    A layout without a kernel (bf16 without AVX-512: a hundred times slower) is recognised on a small product, and
+    skipped: one large product of it would take the time of all roofs.
     """
     plain, chosen = Product(PLAIN, lambda weight: weight, F.linear), product_for(machine.device, machine.torch_dtype)
     turned = Product("turned", lambda weight: weight.t().contiguous(), torch.mm)
@@ -105,7 +105,7 @@ def _orders(machine: Machine) -> list[tuple[str, Product]]:
 
 
 def _trial_s(machine: Machine, product: Product) -> float:
-    """The best time of a small product with a weight in that order."""
+    """The best time of a small product with a weight in that layout."""
     weight, x = product.arrange(machine.random(_TRIAL_SIZE, _TRIAL_SIZE)), machine.random(_TRIAL_ROWS, _TRIAL_SIZE)
     return min(time_one(deferred(product.multiply, x, weight), machine.clock, machine.within(_TRIAL)))
 
@@ -113,10 +113,10 @@ def _trial_s(machine: Machine, product: Product) -> float:
 def stream_roof(machine: Machine, shapes: Iterable[tuple[int, int]]) -> Roof:
     """Byte/s of weights read by products with one token, over more weights than caches hold; packed where these are.
 
-    Of quantised weights, where the machine has these, and then of that type.
+    Of quantised weights, where the machine has them, and then of that storage.
 
-    Matrices below 1 MiB are left out: reading them is a matter of calls, not of memory. Not trusted where memory is too
-    small for more weights than the cache holds.
+    Matrices below 1 MiB are left out, because calls dominate their time. Untrusted where memory is too small for more
+    weights than the cache holds.
     """
     floor, size = machine.stream_bytes, machine.torch_dtype.itemsize
     large = [shape for shape in shapes if prod(shape) * size >= _LEAST_MATRIX_BYTES] or [SQUARE]
@@ -135,11 +135,11 @@ def stream_roof(machine: Machine, shapes: Iterable[tuple[int, int]]) -> Roof:
 
 
 def _stream(machine: Machine, shape: tuple[int, int], floor_bytes: int) -> Probe:
-    """Products with one matrix after the other of a ring; each is brought into its order as it is made."""
+    """Products with the matrices of a ring in turn; each is laid out when it is made."""
     out, inner = shape
     matrix_bytes = out * inner * machine.torch_dtype.itemsize
     count = max(1, -(-floor_bytes // matrix_bytes))
-    # A stock product of one row does not reach the speed of memory on a CPU: what the model runs does.
+    # A plain product of one row does not reach the bandwidth of a CPU's memory; the model's own kernel is run.
     product = product_for(machine.device, machine.torch_dtype)
     turns = cycle([product.arrange(machine.random(out, inner)) for _ in range(count)])
     x = machine.random(1, inner)
@@ -148,7 +148,7 @@ def _stream(machine: Machine, shape: tuple[int, int], floor_bytes: int) -> Probe
 
 
 def _quantised_stream(machine: Machine, shape: tuple[int, int], floor_bytes: int) -> Probe:
-    """As _stream, with weights in the machine's storage; all have the codes of the first, in memory of their own."""
+    """As _stream, with weights in the machine's storage; all have copies of the same codes in separate memory."""
     storage = machine.weight_dtype
     assert storage is not None
     out, inner = shape
@@ -163,7 +163,7 @@ def _quantised_stream(machine: Machine, shape: tuple[int, int], floor_bytes: int
 
 def attention_roof(machine: Machine, arch: LlamaArch, attend: Callable[..., Tensor], lengths: Iterable[int]) -> Roof:
     """FLOP/s, causal pairs counted, of fused attention at the model's heads."""
-    # Of doubled work: queries, output and their copies, keys and values, each repeated for the heads of a group.
+    # With doubled work: queries, output and their copies, keys and values, each expanded to all heads of a group.
     token_bytes = 2 * 8 * arch.n_heads * arch.head_dim * machine.torch_dtype.itemsize
     most = max(1, probe_budget_bytes(machine.device) // token_bytes)
     shorter = dict.fromkeys(min(tokens, most) for tokens in lengths)
@@ -180,7 +180,7 @@ def _attention(machine: Machine, arch: LlamaArch, attend: Callable[..., Tensor],
 
 
 def launch_time_roof(machine: Machine) -> Roof:
-    """Seconds of the smallest operation: what every operation costs before it works."""
+    """Seconds of the smallest operation: the fixed cost of every operation."""
     x = machine.random(1)
 
     once, twice = (repeated(deferred(x.add_, 1), times * _LAUNCHES) for times in (1, 2))
@@ -189,7 +189,7 @@ def launch_time_roof(machine: Machine) -> Roof:
 
 
 def _next(multiply: Callable[[Tensor, T], Tensor], x: Tensor, ring: Iterator[T], count: int) -> Call:
-    """Products with the ring's next matrices: those that a call just read, and a cache may hold, come last again."""
+    """Products with the ring's next matrices, so that the last ones read, which a cache may hold, come last again."""
 
     def run() -> None:
         for matrix in islice(ring, count):

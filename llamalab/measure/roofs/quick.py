@@ -1,7 +1,6 @@
 """Roofs in seconds: the same probes as a report's, fewer shapes of each.
 
-Good enough to say what share of the machine an operation reached; a report's record is better, and
-can be given instead.
+Good enough to state an operation's share of the roof; a report's record is better, and can be given instead.
 """
 
 from llamalab.arch import LlamaArch
@@ -17,21 +16,23 @@ from llamalab.measure.roofs.probes import (
     launch_time_roof,
     stream_roof,
 )
-from llamalab.measure.timing.deadline import Deadline
+from llamalab.measure.timing.deadline import Deadline, ProgressCallback, part_of
 from llamalab.model.fastest import fastest_backend
 from llamalab.model.host_memory import keep_freed_memory
 from llamalab.records.roof import Roof
 
 _ROWS, _ATTENTION_TOKENS = 256, (512,)
-SHORT_ROOFS_S = 15.0  # for all of them, where the caller gives no deadline; most machines take a few seconds
+SHORT_ROOFS_S = 15.0  # for all of them, where the caller gives no deadline; most machines need a few seconds
 
 
-def quick_roofs(machine: Machine, arch: LlamaArch) -> list[Roof]:
+def quick_roofs(
+    machine: Machine, arch: LlamaArch, *, progress: ProgressCallback = lambda label, done: None
+) -> list[Roof]:
     """GEMM, stream, copy, cache, attention and launch in the machine's dtype, and the stream of quantised weights.
 
-    By the machine's deadline (default: SHORT_ROOFS_S from now); a roof without time is absent and says so.
+    By the machine's deadline (default: SHORT_ROOFS_S from now); a roof without time is absent, with a reason.
     """
-    keep_freed_memory()  # as a model that is compiled does
+    keep_freed_memory()  # as for a compiled model
     machine = machine._replace(deadline=machine.deadline or Deadline(SHORT_ROOFS_S))
     shapes, ours, storage = _shapes(arch), machine.dtype, machine.weight_dtype
     lengths = [machine.filling(tokens) for tokens in _ATTENTION_TOKENS]
@@ -50,7 +51,7 @@ def quick_roofs(machine: Machine, arch: LlamaArch) -> list[Roof]:
             return stream_roof(own._replace(dtype=ours, weight_dtype=storage), shapes)
 
         steps.insert(0, RoofStep(f"stream of {storage}", "stream", storage, quantised))
-    return roofs_in_turn(machine, steps)
+    return roofs_in_turn(machine, steps, part_of(progress, 0.0, 1.0, "roof of "))
 
 
 def quick_gemm(machine: Machine, arch: LlamaArch) -> Roof:
@@ -60,7 +61,7 @@ def quick_gemm(machine: Machine, arch: LlamaArch) -> Roof:
 
 
 def _streamed(machine: Machine, arch: LlamaArch) -> list[tuple[int, int]]:
-    """The shapes; on an accelerator the head's too, as the gap between kernels counts against smaller ones."""
+    """The shapes; on an accelerator with the head's, since gaps between kernels lower the rate of smaller ones."""
     head = [(arch.vocab_size, arch.dim)] if device_of(machine.device).role == "accelerator" else []
     return [*_shapes(arch), *head]
 

@@ -1,8 +1,8 @@
-"""Which product is the fastest here for the weights of each shape: packed, plain, streamed, or in fp32 for many rows.
+"""The fastest product of each weight shape on this machine: packed, plain, streamed, or in fp32 for many rows.
 
 One row, as in decode, and many, as in a prompt, are timed in every way that this CPU has, over weights that no cache
-holds. The answers are kept beside the calibrations of this machine, one file a dtype, and are measured anew where the
-CPU, torch or the number of threads is another.
+holds. The results are stored beside the calibrations of this machine, one file a dtype, and are measured again where
+the CPU, torch or the number of threads differs.
 """
 
 import json
@@ -24,7 +24,7 @@ from llamalab.files.outputs import write_text
 from llamalab.measure.device.machine import clock_for, device_name, probe_budget_bytes
 from llamalab.measure.timing.clock import Clock
 from llamalab.measure.timing.timer import Plan, time_one
-from llamalab.model.dtypes import torch_dtype
+from llamalab.model import torch_dtype
 from llamalab.model.onednn import can_pack, multiply_packed, pack
 from llamalab.model.wide import BY_LOOPS, PACKED, PLAIN, ShapeProduct, multiply_wide
 from llamalab.streamed.products import can_stream, multiply_plain
@@ -34,22 +34,22 @@ SecondsOfWay = Callable[[str, int], float]
 
 _KIND = "llamalab-products"
 ROWS = (32, 128, 512)
-_FEW_ROWS = (4, 16, 64)  # up to which a weight may be streamed
-_LEAST_SIZE = 2**22  # of a matrix: smaller ones are a matter of calls
-_MOST_OUT = 8192  # of a trial: wider ones are multiplied alike
-_BEYOND_BYTES = 2**27  # of copies of a weight that take turns
-_MARGIN = 1.05  # another product must be so many times as fast to take the place of the packed one
+_FEW_ROWS = (4, 16, 64)  # most rows of a streamed weight
+_LEAST_SIZE = 2**22  # of a matrix: calls dominate smaller ones
+_MOST_OUT = 8192  # of a trial: the rate of wider ones is the same
+_BEYOND_BYTES = 2**27  # of copies of a weight, used in turn
+_MARGIN = 1.05  # speedup over packed from which another product is chosen
 _PLAN = Plan(0.15, 2, 8, 1, 0.0)
-_LONGEST_S = 2.0  # of a product: what fewer rows say would take longer is told in proportion, not run
+_LONGEST_S = 2.0  # longest product; a longer one is extrapolated from fewer rows instead of run
 _WIDE = ", fp32"
 
 
 def products_here(
     device: torch.device, dtype: str, arch: LlamaArch, weight_dtype: str | None = None
 ) -> dict[WeightShape, ShapeProduct]:
-    """The products of a model's large matrices on this device: kept ones, and those that are tried now and kept.
+    """The products of a model's large matrices on this device: stored ones, and newly timed ones, which are stored.
 
-    Empty on an accelerator, for quantised weights, which have kernels of their own, and for a model of small matrices.
+    Empty on an accelerator, for quantised weights, which have their own kernels, and for a model of small matrices.
     """
     if device.type != "cpu" or weight_dtype is not None:
         return {}
@@ -66,9 +66,9 @@ def products_here(
 
 
 def products_like(device: torch.device, dtype: str, arch: LlamaArch, ranks: int = 1) -> dict[WeightShape, ShapeProduct]:
-    """For the large matrices of one of a model's ranks the kept product of the shape nearest in size.
+    """For the large matrices of one of a model's ranks, the stored product of the shape nearest in size.
 
-    Empty where none is kept.
+    Empty where none is stored.
     """
     known = kept_products(device, dtype) if device.type == "cpu" else {}
     return {
@@ -78,13 +78,13 @@ def products_like(device: torch.device, dtype: str, arch: LlamaArch, ranks: int 
 
 
 def _large(arch: LlamaArch, ranks: int = 1) -> list[WeightShape]:
-    """The shapes of matrices that are more than a matter of calls."""
+    """The shapes of matrices whose time is not dominated by the call."""
     shapes = {(shape[0], shape[1]) for shape in shapes_of(arch, ranks).values()}
     return sorted(shape for shape in shapes if shape[0] * shape[1] >= _LEAST_SIZE)
 
 
 def chosen(orders: Sequence[str], dtype: str, seconds: SecondsOfWay) -> ShapeProduct:
-    """The product of least time: the order by one row and many alike, the first one where they are close.
+    """The fastest product: the order by the times of one row and of many, the first one where they are close.
 
     >>> chosen(["packed", "plain"], "bf16", lambda way, rows: rows / (3 if way == "packed, fp32" else 1))
     ShapeProduct(order='packed', wide_rows=32, streamed_rows=0)
@@ -114,24 +114,24 @@ def chosen(orders: Sequence[str], dtype: str, seconds: SecondsOfWay) -> ShapePro
 
 
 def orders(dtype: str, inner: int) -> list[str]:
-    """The ways of one row that this CPU has with weights of so many features."""
+    """The layouts for one row that this CPU has with weights of so many features."""
     kind = torch_dtype(dtype)
     return [PACKED] * can_pack(kind) + [PLAIN] + [BY_LOOPS] * can_stream(kind, inner)
 
 
 def kept_products(device: torch.device, dtype: str) -> dict[WeightShape, ShapeProduct]:
-    """Those that were measured on this machine as it is; none where there are none."""
+    """Products timed on this machine in its present state; none where there are none."""
     try:
         data = read_object(path_of(dtype), "file of measured products")
         if any(data.get(key) != value for key, value in _machine(device, dtype).items()):
             return {}
         return {_shape(name): ShapeProduct(*_checked(one)) for name, one in data["shapes"].items()}
-    except (LlamaLabError, KeyError, ValueError, TypeError, AttributeError):  # none, or none of this kind
+    except (LlamaLabError, KeyError, ValueError, TypeError, AttributeError):  # the file is missing or of another kind
         return {}
 
 
 def path_of(dtype: str) -> Path:
-    """Where the products of a dtype are kept."""
+    """The file that stores the products of a dtype."""
     return folder() / f"cpu-{dtype}-products.json"
 
 
@@ -144,12 +144,16 @@ def _checked(one: Mapping[str, Any]) -> tuple[str, int | None, int]:
 
 
 def _machine(device: torch.device, dtype: str) -> dict[str, Any]:
-    """What another machine, or this one with another torch, differs in."""
+    """The properties by which stored products are valid: CPU, torch and threads."""
     return {
-        "kind": _KIND, "device": device_name(device), "torch": torch.__version__, "threads": torch.get_num_threads(),
+        "kind": _KIND,
+        "device": device_name(device),
+        "torch": torch.__version__,
+        "threads": torch.get_num_threads(),
         "most_instructions": os.environ.get("ONEDNN_MAX_CPU_ISA", ""),
-        "instructions": torch.backends.cpu.get_cpu_capability(), "dtype": dtype,
-    }  # fmt: skip
+        "instructions": torch.backends.cpu.get_cpu_capability(),
+        "dtype": dtype,
+    }
 
 
 def _keep(device: torch.device, dtype: str, known: Mapping[WeightShape, ShapeProduct]) -> None:
@@ -159,7 +163,7 @@ def _keep(device: torch.device, dtype: str, known: Mapping[WeightShape, ShapePro
             path_of(dtype), json.dumps(_machine(device, dtype) | {"shapes": shapes}, indent=1) + "\n", ours=_KIND
         )
     except (LlamaLabError, OSError):
-        return  # a folder that cannot be written costs a trial the next time
+        return  # a folder that cannot be written only costs a trial the next time
 
 
 def _shape(name: str) -> WeightShape:
@@ -193,7 +197,7 @@ def _timed(shape: WeightShape, device: torch.device, dtype: str, clock: Clock) -
     def seconds(way: str, rows: int) -> float:
         if (way, rows) in found:
             return found[way, rows]
-        least = ROWS[0]  # one row is a matter of memory, and says nothing of many
+        least = ROWS[0]  # one row is bound by memory, and does not predict many rows
         in_proportion_s = seconds(way, least) * rows / least if rows > least else 0.0
         if in_proportion_s > _LONGEST_S:
             found[way, rows] = in_proportion_s

@@ -1,12 +1,11 @@
 """The part of a model that can be run here: embedding, k real-size blocks and the head.
 
-All blocks of a Llama do the same work on the same sizes, so the time of one stands for all; k is as
-many as a memory limit lets in. Numbers of blocks that ran are measured, numbers
-multiplied from them extrapolated. Weights are a checkpoint's or random: their values do not change the work.
-
-Or at its full depth, over k distinct blocks that the layers share in turn (llamalab.model.build): all
-that is timed then ran. k is as small as caches allow: of k blocks that come round in turn, even a cache that
-chose what to keep with foresight could hold no more than its own size, 3 % of them.
+All blocks of a Llama do the same work on the same sizes, so that the time of one stands for all; k is the largest
+number within a memory limit. Times of blocks that ran are measured, times multiplied from them extrapolated. Weights
+are a checkpoint's or random: their values do not change the work.
+Alternatively the full depth runs over k distinct blocks that the layers use in turn (llamalab.model.build): then all
+that is timed ran. k is as small as caches allow: even with optimal replacement, a cache saves at most its own size of
+the bytes of k blocks used in turn, 3 % of them.
 """
 
 import math
@@ -23,8 +22,8 @@ from llamalab.formatting import format_bytes
 from llamalab.units import KeptWeights
 
 BLOCK_LIMITS_BYTES = {"host": 2**30, "accelerator": 2**33}  # by the role of the device
-SPARE = 0.9  # of the free memory; libraries and the allocator need some
-TIED_ERROR = 0.03  # of the weights' bytes: what the last-level cache may save at most where blocks are tied
+SPARE = 0.9  # share of the free memory; libraries and the allocator need the rest
+TIED_ERROR = 0.03  # share of the weights' bytes that the last-level cache may save at most where blocks are tied
 
 
 class Share(NamedTuple):
@@ -35,7 +34,7 @@ class Share(NamedTuple):
 
     @property
     def layers(self) -> int:
-        """Blocks that are run."""
+        """Number of blocks that run."""
         return self.arch.n_layers
 
     def need_bytes(
@@ -71,7 +70,7 @@ class Depth(NamedTuple):
 
     @property
     def label(self) -> str:
-        """What was run, for every row that is shown.
+        """The blocks that ran, as shown in every row.
 
         >>> from llamalab.presets import PRESETS
         >>> Depth(PRESETS["7b"].arch, 2).label, Depth(PRESETS["7b"].arch, 32).label
@@ -87,7 +86,7 @@ class Depth(NamedTuple):
     def need_bytes(
         self, *, batch: int, new_tokens: int, max_tokens: int, dtype: str, attention: str, kv_dtype: str | None = None
     ) -> int:
-        """Weights in memory as they are built, before they are quantised, the cache of every layer, and activations.
+        """Bytes of weights as they are built, before quantisation, of the cache of every layer, and of activations.
 
         The activations are those of a pass at the end of the context.
 
@@ -108,7 +107,7 @@ class Depth(NamedTuple):
 
 
 def choose_tied(arch: LlamaArch, dtype: str, *, room_bytes: int, cache_bytes: int) -> Depth:
-    """Every block where all weights fit into the room, else the fewest of which caches hold no more than TIED_ERROR.
+    """All blocks where all weights fit, else the fewest of whose bytes a cache holds no more than TIED_ERROR.
 
     Fewer where these do not fit either, but at least 2.
 

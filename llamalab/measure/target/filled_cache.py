@@ -1,6 +1,6 @@
-"""A KV cache that holds tokens which no pass has read: random values, which do not change the work.
+"""A KV cache filled with random values instead of a prefill; values do not change the work.
 
-It must be written, because pages that were never written all map to one page of zeros, which every cache holds.
+The cache must be written, since unwritten pages all map to one page of zeros, which every CPU cache holds.
 """
 
 import torch
@@ -9,7 +9,7 @@ from llamalab.model import StaticKVCache
 
 
 def fill_to(cache: StaticKVCache, tokens: int) -> None:
-    """Have a cache hold at least so many tokens; those that it has stay where that is enough."""
+    """Fill a cache to at least so many tokens; a longer cache stays as it is."""
     missing = tokens - cache.length
     if missing <= 0:
         return

@@ -1,4 +1,4 @@
-"""The model that is measured, made ready: with the weights of a checkpoint, or random ones of its sizes."""
+"""Construction of the measured model, with the weights of a checkpoint, or random ones of its sizes."""
 
 import torch
 
@@ -28,7 +28,7 @@ def made_model(
 
 
 def weights_origin(weights: Weights | None) -> str:
-    """The word for where weights come from."""
+    """The word for the origin of weights."""
     return _RANDOM if weights is None else _CHECKPOINT
 
 

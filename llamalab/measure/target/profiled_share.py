@@ -1,6 +1,6 @@
-"""The model that is profiled where a preset is named: as many of its real-size blocks as fit.
+"""The model of a profile of a preset: as many of its real-size blocks as fit.
 
-Or the same shape in transformers, to stand beside it.
+Or a transformers model of the same shape, for comparison.
 """
 
 from typing import Any
@@ -9,7 +9,7 @@ import torch
 
 from llamalab.arch import LlamaArch
 from llamalab.checkpoints.checkpoint import Weights
-from llamalab.errors import MissingError
+from llamalab.extras import missing
 from llamalab.measure.device.machine import available_bytes, device_of
 from llamalab.measure.roofs.kernel_rows import kernel_rows_here
 from llamalab.measure.roofs.shape_products import products_here, products_like
@@ -59,7 +59,7 @@ def built_in(
     """
     share = choose_share(arch, dtype, limit_bytes=BLOCK_LIMITS_BYTES[device_of(device).role], full=full)
     most = context_tokens or prompt_tokens + 1
-    # The tokens before a pass are read as one prompt.
+    # Tokens before a pass are processed as one prompt.
     need = share.need_bytes(
         batch=batch, new_tokens=max(prompt_tokens, most - 1), max_tokens=most, dtype=dtype, kv_dtype=kv_dtype
     )
@@ -78,9 +78,13 @@ def built_in(
         return ready, share.layers_total
     model = made_model(share.arch, weights, dtype=dtype, device=device)
     ready = compile(
-        model, scope="none", attention=attention, weight_dtype=weight_dtype, kernel_rows=rows,
+        model,
+        scope="none",
+        attention=attention,
+        weight_dtype=weight_dtype,
+        kernel_rows=rows,
         products=products_here(device, dtype, share.arch, weight_dtype),
-    )  # fmt: skip
+    )
     return ready, share.layers_total
 
 
@@ -89,9 +93,7 @@ def beside(model: Transformer) -> Any:
     try:
         from transformers import AutoConfig, AutoModelForCausalLM
     except ImportError as error:
-        raise MissingError(
-            "a profile beside transformers needs that package; it is not installed; pip install transformers"
-        ) from error
+        raise missing("transformers", "a profile beside transformers") from error
     from llamalab.checkpoints.config_json import config_json
 
     weight = model.norm.weight

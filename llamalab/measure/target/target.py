@@ -1,6 +1,6 @@
-"""The target of a measurement: the built-in model, or a Hugging Face model as it is, run the same way.
+"""The target of a measurement: the built-in model, or a Hugging Face model, behind one interface.
 
-Either makes a `Job` of a phase: something to call before each sample, untimed, and the pass itself.
+Either makes a `Job` of a phase: a preparation before each sample, untimed, and the pass itself.
 B batch, T new tokens.
 """
 
@@ -21,7 +21,7 @@ _NAMES = {torch.bfloat16: "bf16", torch.float16: "fp16", torch.float32: "fp32"}
 
 
 class Job(NamedTuple):
-    """One phase, ready to be run again and again; `kv_bytes` is what its cache held before the pass."""
+    """One repeatable phase; `kv_bytes` is the size of its cache before the pass."""
 
     before: Callable[[], object]
     run: Callable[[], object]
@@ -29,7 +29,7 @@ class Job(NamedTuple):
 
 
 class Target(NamedTuple):
-    """A model to be measured, with its architecture, dtype, attention, labels of points and a maker of jobs."""
+    """A measured model: its architecture, dtype, attention, labels of points, and a function that makes jobs."""
 
     kind: str
     model: nn.Module
@@ -44,7 +44,7 @@ class Target(NamedTuple):
 
     @property
     def device(self) -> torch.device:
-        """Where the weights are."""
+        """Device of the weights."""
         return next(self.model.parameters()).device
 
     @property
@@ -54,9 +54,9 @@ class Target(NamedTuple):
 
 
 def target_of(model: nn.Module, kv_dtype: str | None = None) -> Target:
-    """The model as something to measure, its cache in `kv_dtype`, None for the model's own.
+    """A model as a target, with its cache in `kv_dtype`, None for the model's own.
 
-    Raises InputError for another kind of model or dtype, and for a cache in another dtype of one that is not ours.
+    Raises InputError for another kind of model or dtype, and for another cache dtype in a model of transformers.
     """
     real = unwrapped(model)
     if not isinstance(real, Transformer) and not is_hugging_face(real):
@@ -81,7 +81,7 @@ def target_of(model: nn.Module, kv_dtype: str | None = None) -> Target:
 
 
 def tokens_of(arch: LlamaArch, batch: int, new_tokens: int, device: torch.device) -> Tensor:
-    """tokens_BT, random but the same on every machine."""
+    """tokens_BT, random but equal on every machine."""
     generator = torch.Generator().manual_seed(new_tokens)
     return torch.randint(arch.vocab_size, (batch, new_tokens), generator=generator).to(device)
 
@@ -127,7 +127,7 @@ def _hugging_face(model: Any, dtype: str) -> Target:
         past_BT = tokens_of(arch, batch, past_tokens, device)
         cache = cache_that_rewinds(model)
         model(past_BT, past_key_values=cache, logits_to_keep=1)
-        cache.crop(0)  # a sliding window keeps what it needs, and no more
+        cache.crop(0)  # sliding-window layers hold only their window
         return Job(
             lambda: cache.crop(past_tokens - cache.get_seq_length()) if cache.get_seq_length() > past_tokens else None,
             lambda: model(tokens_BT, past_key_values=cache, logits_to_keep=1),
@@ -147,7 +147,7 @@ def _hugging_face(model: Any, dtype: str) -> Target:
 
 
 def cache_that_rewinds(model: Any) -> Any:
-    """A DynamicCache of the model; layers with a sliding window need to be told that tokens will be taken back."""
+    """A DynamicCache of the model that can be cropped; sliding-window layers must be created for it."""
     from transformers import DynamicCache
 
     cache = DynamicCache(config=model.config)
@@ -158,7 +158,7 @@ def cache_that_rewinds(model: Any) -> Any:
 
 
 def _together(model: Any) -> dict[str, str]:
-    """What its modules make at once, or in another order than ours, by point; see merged_labels."""
+    """Points that its modules make in one operation, or in another order than the built-in model; see merged_labels."""
     block = model.get_submodule("model.layers.0")
     together: dict[str, str] = {}
     if hasattr(block.self_attn, "qkv_proj"):

@@ -1,8 +1,8 @@
-"""Timestamps that cost little and never make the device wait.
+"""Timestamps with little cost and without synchronisation of the device.
 
-A clock is marked as often as one likes and read once. Where a device works behind the host, a sample is of the device
-alone only if the host is ahead of it: `hold` lets the device wait before the sample. A clock of the host is here; those
-of other devices are in llamalab.measure.device, and llamalab.measure.device.machine.clock_for chooses.
+A clock takes any number of marks and is read once. On an asynchronous device a sample excludes the host only if the
+host is ahead: `hold` delays the device before the sample. The clock of the host is here; those of other devices are in
+llamalab.measure.device, and llamalab.measure.device.machine.clock_for chooses.
 """
 
 import time
@@ -17,7 +17,7 @@ class Clock(Protocol):
         """Note this moment (on an accelerator: the moment the device gets here)."""
 
     def hold(self, seconds: float) -> None:
-        """Let the device wait so long before what comes next, which the host launches meanwhile."""
+        """Delay the device for so many seconds, during which the host launches the work that follows."""
 
     def read(self) -> list[float]:
         """Seconds between successive marks, one fewer than there were marks."""
@@ -33,7 +33,7 @@ class HostClock:
         self._marks_ns.append(time.perf_counter_ns())
 
     def hold(self, seconds: float) -> None:
-        """Nothing is ever behind the host."""
+        """Does nothing: the host has no queue."""
 
     def read(self) -> list[float]:
         marks, self._marks_ns = self._marks_ns, []

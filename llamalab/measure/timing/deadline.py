@@ -1,4 +1,4 @@
-"""Seconds that a run has, and their division among its steps: time is a budget, on a slow machine too.
+"""The seconds of a run, and their division among its steps: time is a budget, on slow machines too.
 
 A step takes a part of the remaining time, or is left out with a reason. Deadlines and measurements
 (llamalab.measure.timing.clock) read the same clock.
@@ -11,13 +11,24 @@ from collections.abc import Callable
 ProgressCallback = Callable[[str, float], None]  # a step's name, and the share of the whole that is done
 
 
+def part_of(progress: ProgressCallback, begun: float, over: float, words: str = "") -> ProgressCallback:
+    """The progress of a step that goes from one share of the whole to another, `words` before its labels.
+
+    >>> told = []
+    >>> part_of(lambda *one: told.append(one), 0.5, 0.75, "fit, ")("round 1", 0.5)
+    >>> told
+    [('fit, round 1', 0.625)]
+    """
+    return lambda label, done: progress(f"{words}{label}", begun + (over - begun) * done)
+
+
 def now_s() -> float:
-    """Seconds of the clock that everything is timed by."""
+    """Seconds of the clock of all measurements."""
     return time.perf_counter_ns() / 1e9
 
 
 class Deadline:
-    """So many seconds from now, by `now`.
+    """A point in time, so many seconds from now, on the clock `now`.
 
     >>> run = Deadline(60.0, now=lambda: 7.0)
     >>> run.left_s, run.part(0.5).left_s, run.fits(61.0)
@@ -39,15 +50,15 @@ class Deadline:
         return max(0.0, self.seconds - self.spent_s)
 
     def part(self, share: float, *, least_s: float = 0.0) -> "Deadline":
-        """A deadline for a step that may take so much of what is left, and `least_s` in any case."""
+        """A deadline for a step with a share of the remaining time, and at least `least_s`."""
         return Deadline(max(least_s, share * self.left_s), now=self._now)
 
     def renewed(self) -> "Deadline":
-        """As many seconds, from now."""
+        """The same seconds, from now."""
         return Deadline(self.seconds, now=self._now)
 
     def fits(self, seconds: float) -> bool:
-        """Whether a step of so many seconds would be done in time."""
+        """Whether a step of so many seconds ends in time."""
         return seconds <= self.left_s
 
 

@@ -1,7 +1,7 @@
 """The check of a probe: doubled work must take twice the time, or the rate is not trusted.
 
-A clock that does not wait for the device, a product that was optimised away, or data that stayed in
-a cache all show as a ratio far from 2.
+A clock that does not wait for the device, a product that was optimised away, or data that stayed in a cache all give
+a ratio far from 2.
 """
 
 from typing import NamedTuple
@@ -24,17 +24,17 @@ class Checked(NamedTuple):
 
     @property
     def ratio(self) -> float:
-        """Best time of doubled work over best time of the work: a disturbance only ever adds time."""
+        """Best time of doubled work over best time of the work, since a disturbance only ever adds time."""
         return min(self.twice_s) / min(self.once_s)
 
     @property
     def unit_s(self) -> float:
-        """The best time seen for the work, be it half of the doubled one's."""
+        """The best time of the work, which may be half of the doubled work's."""
         return min(*self.once_s, min(self.twice_s) / 2)
 
 
 def check_doubling(once: Call, twice: Call, clock: Clock, plan: Plan, deadline: Deadline | None = None) -> Checked:
-    """Time work and doubled work in the same rounds, and on while the ratio is not about 2 and there is time."""
+    """Time work and doubled work in the same rounds, until the ratio is about 2 or the time is over."""
     least, most = SOUND_RATIOS
     checked, tries = Checked([], [], trusted=False), 0
     while tries < TRIES and not (tries and deadline and not deadline.left_s):

@@ -1,7 +1,7 @@
-"""The time of every operation: a tap that notes when the model passes each of its points.
+"""The time of every operation: a tap that takes a timestamp at each point of the model.
 
-Every operation of the cost table is followed at once by its point, so the time between two points
-is the time of the operation of the second. No profiler, no synchronisation: a mark per point.
+Every operation of the cost table is followed immediately by its point, so that the time between two points is that of
+the second point's operation. It needs neither profiler nor synchronisation: one mark a point.
 """
 
 from collections import defaultdict
@@ -12,36 +12,36 @@ import torch
 from llamalab.instrument.points import BLOCK, POINTS, op_of, point_of
 from llamalab.measure.timing.clock import Clock
 
-MARKS_OF_A_PASS = 1 << 13  # more than a pass of any model has
-MARKS_READY = 2 * MARKS_OF_A_PASS  # that a clock is ready for: passes add up to half of them, and one comes after that
+MARKS_OF_A_PASS = 1 << 13  # more than the points of any model's pass
+MARKS_READY = 2 * MARKS_OF_A_PASS  # marks of a clock: passes accumulate up to half of them, and one more may follow
 UNTIMED = ""  # the row of an interval that belongs to no operation
 
 
 class OpClock:
     """A tap that times what `row_of` maps a point to; points mapped to None are passed over.
 
-    The time of points passed over goes to the next point that is not, and the time of `UNTIMED` to
-    none. Passes add up until they are read; `settle` between two passes keeps the clock from running out of marks.
+    The time of points passed over goes to the next timed point, and the time of `UNTIMED` to none. Passes accumulate
+    until they are read; `settle` between two passes keeps the clock from running out of marks.
     """
 
     reads_tensors = edits = False
 
     def __init__(self, clock: Clock, row_of: Callable[[str], str | None]) -> None:
         self._clock, self._row_of = clock, row_of
-        self._rows: list[str | None] = []  # what each interval was spent on; None between two passes
+        self._rows: list[str | None] = []  # the row of each interval; None between two passes
         self._started = False
         self._settled: list[dict[str, float]] = []
         self._known: dict[str, str | None] = {}
 
     def start(self) -> None:
-        """Begin a pass: what follows until the first point is that point's time."""
+        """Begin a pass: time until the first point belongs to that point."""
         if self._started:
             self._rows.append(None)
         self._started = True
         self._clock.mark()
 
     def wants(self, name: str) -> bool:
-        """Whether this point ends something that is timed."""
+        """Whether a timed operation ends at this point."""
         return self._row(name) is not None
 
     def __call__(self, name: str, tensor: torch.Tensor) -> torch.Tensor:
@@ -52,12 +52,12 @@ class OpClock:
         return tensor
 
     def settle(self) -> None:
-        """Before a pass: read the clock, which waits for the device, where it may not have marks left for one more."""
+        """Before a pass: read the clock, which synchronises the device, if it may lack marks for one more pass."""
         if len(self._rows) >= MARKS_OF_A_PASS:
             self._settled += self._read()
 
     def read(self) -> list[dict[str, float]]:
-        """Seconds of each row, summed over the blocks, for every pass since the last reading."""
+        """Seconds of each row, summed over the blocks, for every pass since the last call."""
         passes, self._settled = [*self._settled, *(self._read() if self._started else [])], []
         return passes
 
@@ -78,9 +78,9 @@ class OpClock:
 
 
 def cost_rows(algorithm: str) -> Callable[[str], str | None]:
-    """Points to rows of the cost table, as flash or naive attention names them.
+    """Points to rows of the cost table, with the names of flash or naive attention.
 
-    The turns of RoPE, made once per pass before the first block, are in no row.
+    The angles of RoPE, computed once per pass before the first block, are in no row.
 
     >>> cost_rows("flash")("layers.3.attention.z"), cost_rows("flash")("layers.0.resid_pre")
     ('layers.*.attention.flash', '')
@@ -93,9 +93,9 @@ def cost_rows(algorithm: str) -> Callable[[str], str | None]:
 
 
 def model_part_of(point: str) -> str | None:
-    """Points to the three parts of the model: few marks, so the pass stays clean.
+    """Points to the three parts of the model: few marks, so that the pass stays clean.
 
-    What is done once before the first block counts with the embedding.
+    Work done once before the first block counts as embedding.
 
     >>> [model_part_of(point) for point in ("layers.0.resid_pre", "layers.3.resid_post", "logits", "embed")]
     ['embedding', 'block', 'head', None]

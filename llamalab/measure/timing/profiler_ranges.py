@@ -1,8 +1,8 @@
-"""Operations under their own names in the profiler: a tap that opens and closes ranges.
+"""Operations as named ranges in the profiler: a tap that opens and closes them.
 
-A point follows its operation, so the name of what comes next is known from the order of the points.
-Ranges are named as rows of the cost table with the layer's number. `SETUP` is what is done once between
-the embedding and the first block: the turns of RoPE, and masks where there are any.
+A point follows its operation, so that the next range's name comes from the order of the points. Ranges are named like
+rows of the cost table with the layer's number. `SETUP` is work done once between the embedding and the first block:
+the angles of RoPE, and masks where there are any.
 """
 
 import time
@@ -25,7 +25,7 @@ Label = Callable[[str], str | None]
 
 
 class Span(NamedTuple):
-    """An operation in one layer and when it ran, in ns of the system's clock."""
+    """An operation in one layer, its start and its end in ns of the system's clock."""
 
     name: str
     start_ns: int
@@ -33,7 +33,7 @@ class Span(NamedTuple):
 
 
 def own_labels(algorithm: str, ranks: int = 1) -> Label:
-    """What a point of the built-in model ends: a row of the cost table, or SETUP; on several ranks some end two.
+    """The row that ends at a point of the built-in model, or SETUP; on several ranks some points end two.
 
     >>> label = own_labels("flash")
     >>> label("layers.0.resid_pre"), label("layers.1.resid_pre"), label("layers.1.attention.z")
@@ -51,10 +51,10 @@ def own_labels(algorithm: str, ranks: int = 1) -> Label:
 
 
 def merged_labels(algorithm: str, together: Mapping[str, str] | None = None) -> Label:
-    """The same for a model that shows nothing between its projections and their output: one row for all of it.
+    """The same for a model without points between its projections and their output: one row for all of it.
 
-    `together` gives points, without their layer, rows of their own: where one operation makes what several points show.
-    It is the last of these points to which its row belongs; the others have "".
+    `together` gives rows of their own to points (named without layer) that one operation makes; the row belongs to the
+    last of these points, and the others have "".
 
     >>> merged_labels("flash")("layers.1.attention.z"), merged_labels("flash")("layers.1.attention.rot_q")
     ('layers.*.attention.rope+kv_append+flash', None)
@@ -99,7 +99,7 @@ def op_ends(n_layers: int, label: Label, points: Sequence[Point] = ALWAYS) -> li
 
 
 class Ranges:
-    """A tap that puts each operation of a pass into a range of the profiler, and notes when it ran.
+    """A tap that puts each operation of a pass into a range of the profiler, and records its span.
 
     `start` comes before the pass and `stop` after it; a range costs about a microsecond.
     """
@@ -123,7 +123,7 @@ class Ranges:
         self._begin()
 
     def stop(self) -> None:
-        """End what is still open: a pass that failed on its way."""
+        """Close open ranges of a pass that failed."""
         if self._open is not None:
             self._end()
 
@@ -151,7 +151,7 @@ class Ranges:
 
 
 def starred(name: str) -> str:
-    """The row of the cost table that an operation of one layer belongs to.
+    """The row of the cost table for an operation of one layer.
 
     >>> starred("layers.3.attention.wq"), starred("output")
     ('layers.*.attention.wq', 'output')

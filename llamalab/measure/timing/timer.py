@@ -1,9 +1,8 @@
 """Timing: rounds of several variants, interleaved, raw samples kept.
 
-Variants that are compared run in the same rounds, in alternating order, so that a machine that
-slows down slows all of them. The garbage collector is off. A device that works behind the host is held before every
-sample for as long as the host took to launch it in the warm-up, so that it never waits for the host within a sample;
-it is waited for once, after the last round.
+Compared variants run in the same rounds, in alternating order, so that a slowdown of the machine affects all of them.
+The garbage collector is off. An asynchronous device is held before every sample for as long as the host took to launch
+it in the warm-up, so that it never waits for the host within a sample; it is synchronised once, after the last round.
 """
 
 import gc
@@ -23,9 +22,9 @@ class Plan(NamedTuple):
     """How much to measure: at least `least` rounds, more up to `most` while `budget_s` lasts.
 
     Before that each variant runs `warmup` times, and on until it has run `warmup_s` seconds; a run of more than half a
-    second ends that, and the first round then tells how many follow, as a cold run tells nothing. All of it is over in
-    `limit_s` seconds where one run of each variant is: rounds and warm-up become fewer, and where no round fits after
-    the warm-up, its last run is the sample.
+    second ends that, and the first round then determines how many follow, since a cold run predicts none. All of it
+    ends within `limit_s` seconds if one run of each variant does: rounds and warm-up become fewer, and where no round
+    fits after the warm-up, its last run is the sample.
     """
 
     budget_s: float = 1.0
@@ -36,7 +35,7 @@ class Plan(NamedTuple):
     limit_s: float = math.inf
 
     def within(self, deadline: Deadline) -> "Plan":
-        """The same, as far as the deadline lets it.
+        """The same plan, limited to the deadline.
 
         >>> Plan(3.0).within(Deadline(1.0, now=lambda: 0.0)).budget_s
         1.0
@@ -44,8 +43,8 @@ class Plan(NamedTuple):
         return self._replace(budget_s=min(self.budget_s, deadline.left_s), limit_s=min(self.limit_s, deadline.left_s))
 
 
-PRIOR_SPREAD = 0.1  # of a round, before any was seen
-_AHEAD = 1.25  # times the host's seconds of launching a sample that the device is held before it
+PRIOR_SPREAD = 0.1  # seconds of a round, before the first one
+_AHEAD = 1.25  # hold before a sample, as a multiple of the host's seconds to launch it
 _MOST_WARMUPS, _LONG_S = 100, 0.5
 
 
@@ -54,7 +53,7 @@ def time_variants(
 ) -> dict[str, list[float]]:
     """Seconds of each variant, one sample per round, in the order of the rounds.
 
-    `before` runs ahead of every sample and outside it, to flush a cache or to rewind state.
+    `before` runs ahead of every sample, untimed, to flush a cache or to rewind state.
     """
     with collector_off():
         share = plan._replace(limit_s=plan.limit_s / len(variants))
@@ -73,7 +72,7 @@ def time_variants(
 
 
 def time_one(work: Call, clock: Clock, plan: Plan, *, before: Call | None = None) -> list[float]:
-    """Seconds of one thing, one sample per round."""
+    """Seconds of one call, one sample per round."""
     return time_variants({"": work}, clock, plan, before=before)[""]
 
 
@@ -98,10 +97,10 @@ def time_ratio(numerator_s: list[float], denominator_s: list[float]) -> float:
 
 
 def median_error(samples_s: list[float]) -> float:
-    """Relative half-width about the median of some rounds in which the true one lies with about 95 %.
+    """Relative half-width of the interval about the median of some rounds that holds the true median with about 95 %.
 
-    Twice the standard error of a median (1.25 s / sqrt(n)); as few rounds do not show their own spread, a prior one of
-    PRIOR_SPREAD counts as one round more.
+    Twice the standard error of a median (1.25 s / sqrt(n)); since few rounds underestimate their spread, a prior spread
+    of PRIOR_SPREAD counts as one further round.
 
     >>> [round(median_error([1.0] * rounds), 3) for rounds in (1, 4, 16)]
     [0.25, 0.062, 0.016]
@@ -113,7 +112,7 @@ def median_error(samples_s: list[float]) -> float:
 
 @contextmanager
 def collector_off() -> Iterator[None]:
-    """No garbage collection before the block ends."""
+    """Disables garbage collection for the block."""
     was_on = gc.isenabled()
     gc.disable()
     try:
@@ -124,7 +123,7 @@ def collector_off() -> Iterator[None]:
 
 
 class _Warm(NamedTuple):
-    """Seconds of the runs of a warm-up, and the fewest that the host took to launch one."""
+    """Seconds of the warm-up runs, and the least host time to launch one."""
 
     runs_s: list[float]
     launch_s: float
@@ -138,7 +137,7 @@ def _run_rounds(
     before: Call | None,
     samples: dict[str, list[float]],
 ) -> None:
-    """Run so many rounds and add what they took to the samples."""
+    """Run the rounds and append their seconds to the samples."""
     names = [name for turn in turns for name in _order(list(variants), turn)]
     for name in names:
         if before is not None:
@@ -147,7 +146,7 @@ def _run_rounds(
         clock.mark()
         variants[name]()
         clock.mark()
-    # Marks come in pairs: the odd intervals lie between samples.
+    # Marks come in pairs: odd intervals lie between samples.
     for name, seconds in zip(names, clock.read()[::2], strict=True):
         samples[name].append(seconds)
 
@@ -166,13 +165,13 @@ def _warm_up(work: Call, clock: Clock, plan: Plan, before: Call | None) -> _Warm
         launch_s = min(launch_s, now_s() - began_s)
         runs_s += clock.read()
         if runs_s[-1] > _LONG_S or sum(runs_s) + runs_s[-1] > plan.limit_s:
-            break  # long enough to be warm, too long to be done twice
+            break  # long enough to be warm, too long to run twice
     return _Warm(runs_s, launch_s if runs_s else 0.0)
 
 
 def _rounds(estimate_s: float, plan: Plan, left_s: float) -> int:
-    """How many rounds of so many seconds, at most as fit into what is left; 0 where none does."""
-    if estimate_s <= 0:  # too short for the clock, or not warmed up
+    """Rounds of so many seconds, at most as many as fit into the remaining time; 0 where none does."""
+    if estimate_s <= 0:  # below the clock's resolution, or not warmed up
         return plan.most
     wanted = max(plan.least, min(plan.most, int(plan.budget_s / estimate_s)))
     return wanted if wanted * estimate_s <= left_s else int(max(0.0, left_s) / estimate_s)

@@ -1,8 +1,8 @@
-"""What a training step needs on this machine: rates that predict its time, and the memory that it held.
+"""The needs of a training step on this machine: rates that predict its time, and its peak memory.
 
 Read in this order: rates, step.
 
-Belongs here: probes of the kernels that training runs forward and backward, the prediction that follows from them, the
-measured peak of a step. Does not belong here: the formulas (analytic.training_time, analytic.fine_tuning), the steps
-themselves (train), roofs that other work is held against (measure.roofs).
+Belongs here: probes of the kernels that training runs forward and backward, the resulting prediction, the measured
+peak of a step. Does not belong here: the formulas (analytic.training_time, analytic.fine_tuning), the steps
+themselves (train), roofs for other work (measure.roofs).
 """

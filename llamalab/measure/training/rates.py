@@ -1,8 +1,8 @@
-"""What each class of a training step's operations reaches here: its modules, run alone, forward and backward.
+"""The rate of each class of a training step's operations: its modules, run alone, forward and backward.
 
-A roof says what the best shape reaches. A small model's products, heads of 8 and short rows stay far below it, and the
-backward pass has kernels of its own, so that every class is timed in the shapes of the model that is to be trained: one
-block of it and its ends, a few milliseconds a class. B windows, T tokens of a window.
+A roof is the rate of the best shape. A small model's products, heads of 8 and short rows stay far below it, and the
+backward pass has kernels of its own, so that every class is timed in the shapes of the trained model: one block of it,
+embedding and head, a few milliseconds a class. B windows, T tokens of a window.
 """
 
 from collections.abc import Callable, Sequence
@@ -53,7 +53,7 @@ def training_rates(machine: Machine, arch: LlamaArch, shape: PassShape) -> Train
 
 
 def _rates(ops: Sequence[Op], seconds: dict[str, float]) -> dict[str, Rates]:
-    """Amounts of the rows that were run over their times: FLOPs where arithmetic limits, else bytes."""
+    """Amounts of the rows that ran over their times: FLOPs where arithmetic limits, else bytes."""
     made = {}
     for name, time_s in seconds.items():
         rows = [op for op in ops if op.rate_class == name or (name in ("gemm", "attention") and op.kind == name)]
@@ -67,7 +67,7 @@ def _rates(ops: Sequence[Op], seconds: dict[str, float]) -> dict[str, Rates]:
 
 
 def _probes(machine: Machine, model: Any, batch: int, seq: int) -> dict[str, tuple[Forward, list[Tensor]]]:
-    """By rate class: a call that makes outputs, and what their gradients are asked for."""
+    """By rate class: a call that makes outputs, and the tensors whose gradients are computed."""
     arch, block = model.arch, model.layers[0]
     attention, mlp = block.attention, block.feed_forward
 
@@ -80,7 +80,7 @@ def _probes(machine: Machine, model: Any, batch: int, seq: int) -> dict[str, tup
     gate_BTF, up_BTF = wide(seq, arch.ffn_dim), wide(seq, arch.ffn_dim)
     tokens_BT = torch.randint(arch.vocab_size, (batch, seq), device=machine.device)
     turn_TP, table = rotations(0, seq, arch, machine.device), model.tok_embeddings.weight
-    products = [  # those that share an input share its gradient
+    products = [  # matrices with a common input share its gradient
         (x_BTD, [attention.wq, attention.wk, attention.wv]),
         (wide(seq, arch.query_dim), [attention.wo]),
         (h_BTD, [mlp.w1, mlp.w3]),
@@ -92,14 +92,14 @@ def _probes(machine: Machine, model: Any, batch: int, seq: int) -> dict[str, tup
     weights += [table] if arch.tied_embeddings else []
 
     def attended() -> list[Tensor]:
-        # As the model hands them over: q and k anew from RoPE, v and z as views of another order.
+        # Laid out as in the model: q and k contiguous from RoPE, v and z as transposed views.
         z_BHTE = attention.backend.attend(
             q_BHTE, k_BKTE, v_BTKE.transpose(1, 2), query_offset=0, window=attention.window
         )
         return [z_BHTE.transpose(1, 2).flatten(2)]
 
     def embedded() -> list[Tensor]:
-        # A tied table has a second gradient, which is added to the first.
+        # A tied embedding has a second gradient, which is added to the first.
         return [model.tok_embeddings(tokens_BT), *([table.view_as(table)] if arch.tied_embeddings else [])]
 
     return {
@@ -115,7 +115,7 @@ def _probes(machine: Machine, model: Any, batch: int, seq: int) -> dict[str, tup
             [q_BTHE, k_BTKE],
         ),
         "elementwise_swiglu": (lambda: [functional.silu(gate_BTF) * up_BTF], [gate_BTF, up_BTF]),
-        # What goes on beside the branch has a gradient of its own, which is added to that of the branch.
+        # The residual path has a gradient of its own, which is added to that of the branch.
         "elementwise": (lambda: [x_BTD + h_BTD, x_BTD.view_as(x_BTD)], [x_BTD, h_BTD]),
         "elementwise_loss": (lambda: [next_token_loss(logits_BTV.float(), tokens_BT)], [logits_BTV]),
     }
@@ -134,7 +134,7 @@ def _seconds(machine: Machine, forward: Forward, inputs: list[Tensor]) -> tuple[
 
 
 def _update_s(machine: Machine, model: nn.Module, batch: int, seq: int) -> float:
-    """Seconds of what follows the gradients of a step: the masters', clipping, AdamW, and the way back."""
+    """Seconds of the update after the gradients: masters, clipping, AdamW, and the copy back."""
     tokens_N = torch.zeros(seq + 2, dtype=torch.int64, device=machine.device)
     plan = TrainingPlan(steps=1 << 20, batch=1, seq=seq)
     trainer = Trainer(model, TokenStream(tokens_N, tokens_N), plan, Recipe(1e-6, warmup_steps=0))

@@ -1,4 +1,4 @@
-"""A training step before it is taken and after it: time and memory predicted, the memory that one held."""
+"""Time and memory of a training step: both predicted, and the peak memory measured."""
 
 from typing import NamedTuple
 
@@ -19,7 +19,7 @@ from llamalab.train.trainer import Trainer, TrainingPlan
 
 
 class StepForecast(NamedTuple):
-    """What a step should need. Time is None with the `reason`; so is the peak of products that MFU is a share of."""
+    """The prediction of a step. Time is None with the `reason`; so is the product peak that MFU refers to."""
 
     flops: int
     predicted_memory_bytes: int
@@ -50,7 +50,7 @@ def expected_step(machine: Machine, arch: LlamaArch, plan: TrainingPlan) -> Step
 
 
 def tuning(arch: LlamaArch, plan: TrainingPlan, dtype: str) -> Tuning:
-    """A step of llamalab.train as the calculators know it."""
+    """A step of llamalab.train in the terms of the calculators."""
     precision = "fp32" if dtype == "fp32" else "masters"
     return Tuning(
         arch, plan.seq, plan.batch, precision=precision, implementation="llamalab", accumulate=plan.accumulate
@@ -58,9 +58,9 @@ def tuning(arch: LlamaArch, plan: TrainingPlan, dtype: str) -> Tuning:
 
 
 def held_bytes(trainer: Trainer, place: torch.device) -> int | None:
-    """Bytes that weights and optimiser hold and the passes of a step add at their peak; None where nobody counts.
+    """Bytes of weights and optimiser, and peak bytes added by the passes of a step; None where they are not counted.
 
-    No step is taken: the gradients of the next one are made, and dropped.
+    No step is taken: gradients of the next one are computed and dropped.
     """
 
     def passes() -> None:

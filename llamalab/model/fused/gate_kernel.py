@@ -1,4 +1,4 @@
-"""SwiGLU's middle: silu(gate) * up, in the place of the gate."""
+"""SwiGLU between its products: silu(gate) * up, written over the gate."""
 
 import triton
 import triton.language as tl
@@ -6,7 +6,7 @@ import triton.language as tl
 
 @triton.jit
 def gate_kernel(gate_ptr, up_ptr, size, TILE: tl.constexpr):
-    """A tile of elements, however many tokens they are of."""
+    """A tile of elements of any number of tokens."""
     at = tl.program_id(0).to(tl.int64) * TILE + tl.arange(0, TILE)
     inside = at < size
     kind = gate_ptr.dtype.element_ty

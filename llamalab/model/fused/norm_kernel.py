@@ -1,4 +1,4 @@
-"""RMSNorm with what comes before it: the residual sum. D model dim."""
+"""RMSNorm with the residual sum before it. D model dim."""
 
 import triton
 import triton.language as tl
@@ -6,9 +6,15 @@ import triton.language as tl
 
 @triton.jit
 def add_norm_kernel(
-    x_ptr, more_ptr, weight_ptr, h_ptr, eps,
-    ADDED: tl.constexpr, DIM: tl.constexpr, PADDED_DIM: tl.constexpr,
-):  # fmt: skip
+    x_ptr,
+    more_ptr,
+    weight_ptr,
+    h_ptr,
+    eps,
+    ADDED: tl.constexpr,
+    DIM: tl.constexpr,
+    PADDED_DIM: tl.constexpr,
+):
     """One token: x += more, in its place, and h = x / rms(x) * weight; rows are contiguous."""
     first = tl.program_id(0).to(tl.int64) * DIM
     d = tl.arange(0, PADDED_DIM)

@@ -1,7 +1,7 @@
-"""The step itself: one new token of each sequence through all layers, twelve launches a layer.
+"""The step: one new token of each sequence through all layers, twelve launches a layer.
 
-It is a second forward pass: tests/kernels/test_step.py holds it to the first one for every family of the tests, which
-have every field that the model runs.
+It is a second forward pass: tests/kernels/test_step.py compares it with the first one for every family of the tests,
+which together have every field that the model runs.
 
 B batch, D model dim, F feed-forward dim, H query heads, K KV heads, S room of the cache, E head dim, V vocabulary.
 """
@@ -12,6 +12,7 @@ from typing import Any, cast
 import torch
 from torch import Tensor
 
+from llamalab.arch import ON_DISK
 from llamalab.attention import triton_flash
 from llamalab.attention.limits import shape_of
 from llamalab.attention.triton_flash.plan import power_of_2, takes_decode
@@ -24,11 +25,25 @@ from llamalab.model.rope import rotations
 from llamalab.model.transformer import Transformer, TransformerBlock
 
 _GATE_TILE = 1024
+SERVED = (  # fields beyond those of a Llama 2 that the kernels implement; a model with another one runs plain steps
+    "head_dim",
+    "rope_scaling",
+    "rotary_fraction",
+    "qkv_bias",
+    "o_bias",
+    "ffn_bias",
+    "qk_norm",
+    "window",
+    "full_layers",
+    *ON_DISK,
+)
 
 
 def fused_refusal(model: Transformer, cache: StaticKVCache) -> str | None:
     """Why the step cannot be computed by these kernels; None where it can."""
     arch, kind = model.rank_arch, model.norm.weight.dtype
+    if unserved := [name for name in model.arch.beyond_llama_2 if name not in SERVED]:
+        return f"a fused step has no kernel for {', '.join(unserved)}; this model has it"
     if model.spread is not None:
         return "a fused step runs a whole model; this one is shared by ranks"
     if model.taps.taps or any(_watched(module) for module in model.modules()):
@@ -103,12 +118,27 @@ class FusedStep:
         q_norm, k_norm = attention.q_norm, attention.k_norm
         normed = q_norm is not None and k_norm is not None
         turn_append_kernel[(heads + kv_heads, len(q_B1X))](
-            q_B1X, k_B1X, v_B1X, turn_P2, keys, values, self.position_1,
-            q_norm.weight if q_norm is not None else q_B1X, k_norm.weight if k_norm is not None else k_B1X,
-            *keys.stride()[:3], *values.stride()[:3], keys.shape[2], q_norm.eps if q_norm is not None else 0.0,
-            HEADS=heads, KV_HEADS=kv_heads, HEAD_DIM=head_dim, TURNED=turn_P2.shape[-2],
-            PADDED_PAIRS=power_of_2(head_dim // 2), NORMED=normed, num_warps=1,
-        )  # fmt: skip
+            q_B1X,
+            k_B1X,
+            v_B1X,
+            turn_P2,
+            keys,
+            values,
+            self.position_1,
+            q_norm.weight if q_norm is not None else q_B1X,
+            k_norm.weight if k_norm is not None else k_B1X,
+            *keys.stride()[:3],
+            *values.stride()[:3],
+            keys.shape[2],
+            q_norm.eps if q_norm is not None else 0.0,
+            HEADS=heads,
+            KV_HEADS=kv_heads,
+            HEAD_DIM=head_dim,
+            TURNED=turn_P2.shape[-2],
+            PADDED_PAIRS=power_of_2(head_dim // 2),
+            NORMED=normed,
+            num_warps=1,
+        )
 
 
 def _added_and_normed(x_B1D: Tensor, more_B1D: Tensor | None, norm: RMSNorm) -> Tensor:

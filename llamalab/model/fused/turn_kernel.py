@@ -1,4 +1,4 @@
-"""RoPE and the KV cache in one launch: queries turned in their place, keys turned into the cache, values copied there.
+"""RoPE and the KV cache in one launch: queries rotated in place, keys rotated into the cache, values copied there.
 
 A program has one head of one sequence. Pairs are neighbours, as in llamalab.model.rope; heads that the model normalises
 are normalised before. E head dim, P = E / 2 pairs.
@@ -10,11 +10,30 @@ import triton.language as tl
 
 @triton.jit
 def turn_append_kernel(
-    q_ptr, k_ptr, v_ptr, turn_ptr, keys_ptr, values_ptr, position_ptr, q_weight_ptr, k_weight_ptr,
-    stride_kb, stride_kh, stride_kt, stride_vb, stride_vh, stride_vt, room, eps,
-    HEADS: tl.constexpr, KV_HEADS: tl.constexpr, HEAD_DIM: tl.constexpr, TURNED: tl.constexpr,
-    PADDED_PAIRS: tl.constexpr, NORMED: tl.constexpr,
-):  # fmt: skip
+    q_ptr,
+    k_ptr,
+    v_ptr,
+    turn_ptr,
+    keys_ptr,
+    values_ptr,
+    position_ptr,
+    q_weight_ptr,
+    k_weight_ptr,
+    stride_kb,
+    stride_kh,
+    stride_kt,
+    stride_vb,
+    stride_vh,
+    stride_vt,
+    room,
+    eps,
+    HEADS: tl.constexpr,
+    KV_HEADS: tl.constexpr,
+    HEAD_DIM: tl.constexpr,
+    TURNED: tl.constexpr,
+    PADDED_PAIRS: tl.constexpr,
+    NORMED: tl.constexpr,
+):
     """One head: of the queries first, then of keys and values; the place in a ring of `room` is position % room."""
     head, batch = tl.program_id(0), tl.program_id(1).to(tl.int64)
     if head < HEADS:
@@ -33,9 +52,16 @@ def turn_append_kernel(
 
 @triton.jit
 def turn_head(
-    from_ptr, to_ptr, turn_ptr, weight_ptr, eps,
-    HEAD_DIM: tl.constexpr, TURNED: tl.constexpr, PADDED_PAIRS: tl.constexpr, NORMED: tl.constexpr,
-):  # fmt: skip
+    from_ptr,
+    to_ptr,
+    turn_ptr,
+    weight_ptr,
+    eps,
+    HEAD_DIM: tl.constexpr,
+    TURNED: tl.constexpr,
+    PADDED_PAIRS: tl.constexpr,
+    NORMED: tl.constexpr,
+):
     """Each pair times its turn, a complex number; pairs from TURNED on stay as they are."""
     pair = tl.arange(0, PADDED_PAIRS)
     even, odd, inside = 2 * pair, 2 * pair + 1, pair < HEAD_DIM // 2

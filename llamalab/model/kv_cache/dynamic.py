@@ -1,4 +1,4 @@
-"""A cache that grows by concatenation: every append copies all that came before.
+"""A cache that grows by concatenation: every append copies all earlier keys and values.
 
     bytes moved by one append of T tokens to S: read S, write S + T; a static cache writes T
 
@@ -70,7 +70,7 @@ class DynamicKVCache:
         """Forget all tokens from `length` on; raises InputError unless it is 0 to the present length."""
         if not 0 <= length <= self._length:
             raise InputError(f"a KV cache must be rewound to 0 .. {self._length} tokens; got {length}")
-        # Cut off, so that the next append copies what it would have copied then.
+        # Truncated, so that the next append copies as much as in a first run.
         self.keys = [k_BKSE[:, :, :length].contiguous() for k_BKSE in self.keys]
         self.values = [v_BKSE[:, :, :length].contiguous() for v_BKSE in self.values]
         self._length = length

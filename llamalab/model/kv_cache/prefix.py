@@ -1,4 +1,4 @@
-"""Reuse of a prefix: the tokens that several texts begin with are read once, and each goes on from a copy."""
+"""Reuse of a prefix: common tokens of several texts are processed once, and each continues from a copy of the cache."""
 
 from torch import Tensor
 

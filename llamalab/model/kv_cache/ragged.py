@@ -1,4 +1,4 @@
-"""Sequences of different lengths in one pass: each row brings the cache that it filled.
+"""Sequences of different lengths in one pass: each row has its own cache.
 
 Weights are read once for all rows. Positions and attention are each row's own: it sees its own keys and nothing else.
 Rows may join or leave between passes. Rows that are neighbours in one buffer (`StaticKVCache.row`) attend in one call,
@@ -50,7 +50,7 @@ class RaggedKVCache:
         return tuple(row.length for row in self.rows)
 
     def check_room(self, arch: LlamaArch, batch: int, new_tokens: int) -> None:
-        """Raise InputError for another batch; for each row what StaticKVCache.check_room raises."""
+        """Raise InputError for another batch; for each row the errors of StaticKVCache.check_room."""
         if batch != len(self.rows):
             raise InputError(f"tokens must have a row for each of the {len(self.rows)} caches; got {batch}")
         for row in self.rows:

@@ -24,14 +24,14 @@ from llamalab.model.layer_cache import SlidingLayerCache, StaticLayerCache
 
 
 class LayerCache(Protocol):
-    """What the attention of one layer needs of a cache: see StaticLayerCache."""
+    """The interface of one layer's cache for attention: see StaticLayerCache."""
 
     def append(self, k_BKTE: Tensor, v_BKTE: Tensor, *, ordered: bool = False) -> tuple[Tensor, Tensor]:
         """Store the layer's new keys and values; return all that are in view, by position if `ordered`."""
 
 
 class KVCache(Protocol):
-    """What a model needs of a cache: see StaticKVCache."""
+    """The interface of a cache for a model: see StaticKVCache."""
 
     @property
     def length(self) -> int | Tensor:
@@ -180,7 +180,7 @@ class StaticKVCache:
         return kind(keys, values, *scales, length=self._length)
 
     def holds(self, length: int) -> bool:
-        """Whether the first `length` tokens can still be continued: a full window lets go of what slides out of it."""
+        """Whether a cache of `length` tokens can be continued: a full window has dropped tokens outside of it."""
         return not length or self._ring is None or self._reached <= max(length + 1, self._ring)
 
     def advance(self, new_tokens: int) -> None:

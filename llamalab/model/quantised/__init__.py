@@ -1,7 +1,7 @@
 """Weights in 8 and 4 bits that the built-in model multiplies as they are stored.
 
-Read in this order: codes (what a number is stored as), products (which product this machine has for it), linear (the
-layer), weights (a whole model). A kernel is a file: streamed_codes, int8_rows, int4_groups, int8_groups,
+Read in this order: codes (the stored numbers), products (the fastest product on this machine), linear (the layer),
+weights (a whole model). A kernel is a file: streamed_codes, int8_rows, int4_groups, int8_groups,
 kleidi, plain.
 
     storage   group      a weight is                 named as in llamalab.units.DTYPES

@@ -15,7 +15,7 @@ _TILES = 8  # of the CUDA kernel: 16 columns each
 
 
 def grouped_constants(scales_OG: Tensor, offsets_OG: Tensor | None, dtype: torch.dtype) -> Tensor:
-    """Scales and offsets as both kernels want them: (G, O, 2)."""
+    """Scales and offsets in the layout of both kernels: (G, O, 2)."""
     offsets_OG = torch.zeros_like(scales_OG) if offsets_OG is None else offsets_OG
     return torch.stack((scales_OG.t(), offsets_OG.t()), -1).to(dtype).contiguous()
 

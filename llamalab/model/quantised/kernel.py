@@ -1,4 +1,4 @@
-"""What a kernel is to those who multiply with quantised weights."""
+"""The interface of a kernel for quantised weights."""
 
 from collections.abc import Callable
 from typing import NamedTuple
@@ -8,7 +8,7 @@ from torch import Tensor
 
 from llamalab.model.quantised.codes import Codes
 
-Parts = tuple[Tensor, ...]  # of one weight, in the order that its kernel wants
+Parts = tuple[Tensor, ...]  # of one weight, in the kernel's layout
 
 
 class Spot(NamedTuple):

@@ -1,4 +1,4 @@
-"""The layer that multiplies by a quantised weight, in the place of nn.Linear."""
+"""The layer with a quantised weight, which replaces nn.Linear."""
 
 from typing import Any
 
@@ -52,7 +52,7 @@ class QuantisedLinear(nn.Module):
 
     @property
     def weight(self) -> Tensor:
-        """weight_OI in the dtype of activations; made anew at every call."""
+        """weight_OI in the dtype of activations; computed at every call."""
         if self.kernel.widen is not None:
             return self.kernel.widen(self.parts, self.group, self.dtype)
         one = torch.eye(self.in_features, dtype=self.dtype, device=self.parts[0].device)

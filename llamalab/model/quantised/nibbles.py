@@ -1,4 +1,4 @@
-"""4-bit codes in bytes: the order that torch's CPU kernel wants, told by trial, and the way back.
+"""4-bit codes in bytes in the layout of torch's CPU kernel, which is found by trial, and the inverse.
 
 `torch.ops.aten._convert_weight_to_int4pack_for_cpu` puts blocks of rows one after the other, in each block column after
 column. In a byte of a whole block lie two rows that are half a block apart, in a byte of the last rows that make no
@@ -23,7 +23,7 @@ def in_nibbles(codes_OI: Tensor) -> Tensor:
 
 
 def from_nibbles(packed: Tensor, block: int) -> Tensor:
-    """The codes_OI of what `in_nibbles` made, with blocks of so many rows."""
+    """The codes_OI from the output of `in_nibbles`, with blocks of so many rows."""
     out, inner = packed.shape[0], 2 * packed.shape[1]
     whole = out - out % block
     flat = packed.view(-1)

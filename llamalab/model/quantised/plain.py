@@ -1,4 +1,4 @@
-"""Codes as they are, widened for every product: what runs on any device, in any dtype and shape. Slow, never wrong."""
+"""Codes widened for every product: for any device, dtype and shape. Slow, and the reference."""
 
 import torch
 from torch import Tensor

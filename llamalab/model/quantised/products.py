@@ -1,4 +1,4 @@
-"""Which kernel multiplies a weight here: the first that is made for it, runs, and is right."""
+"""The choice of a weight's kernel: the first one that supports it, runs, and gives the right result."""
 
 from functools import cache
 

@@ -1,4 +1,4 @@
-"""A whole model's matrices in a quantised storage, one by one; the plain ones are let go."""
+"""Quantisation of a whole model's matrices, one by one; plain weights are freed."""
 
 from collections import Counter, defaultdict
 from collections.abc import Callable
@@ -52,7 +52,7 @@ def quantise_weights(
             first.kernel_rows = kernel_rows
         for module, name, _ in places:
             made = first.sharing(getattr(module, name).bias)
-            made._forward_hooks = getattr(module, name)._forward_hooks  # what ranks send each other hangs there
+            made._forward_hooks = getattr(module, name)._forward_hooks  # the hooks of collectives
             setattr(module, name, made)
 
 

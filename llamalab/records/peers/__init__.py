@@ -1,7 +1,7 @@
-"""What other tools write, read as runs that can be compared: one module a tool, told by content.
+"""Results of other tools, read as runs that can be compared: one module a tool, recognised by content.
 
 Belongs here: readers of other tools' files. A reader is a module with `TOOL`, `recognises(data)` and
-`read(data, name)`, and a row of READERS. Does not belong here: predictions beside what was read (comparison), running
+`read(data, name)`, and a row of READERS. Does not belong here: predictions for what was read (comparison), running
 those tools.
 """
 
@@ -20,7 +20,7 @@ READERS = (llama_bench, vllm, guidellm, aiperf, optimum_benchmark, torch_trace)
 
 
 def read_peer(path: str | os.PathLike[str]) -> list[Run]:
-    """The runs of a file that another tool wrote: a run for each model, server setting or trace in it.
+    """The runs in a file of another tool: one for each model, server setting or trace in it.
 
     Raises MissingError where there is no file, FormatError where no reader knows it.
     """
@@ -28,7 +28,7 @@ def read_peer(path: str | os.PathLike[str]) -> list[Run]:
 
 
 def read_trace(path: str | os.PathLike[str]) -> list[Run]:
-    """The run of a trace, of any length; none where the file does not begin as one. Errors as for read_peer."""
+    """The run of a trace of any length; none where the file is not one. Errors as for read_peer."""
     name = os.fspath(path)
     return _read(torch_trace, partial(torch_trace.read_file, path), name) if is_trace(path) else []
 
@@ -49,11 +49,11 @@ def _read(reader: Any, read: Callable[[], list[Run]], name: str) -> list[Run]:
     except FormatError:
         raise
     except (KeyError, TypeError, ValueError, AttributeError, ZeroDivisionError) as error:
-        raise FormatError(f"{name} must be what {reader.TOOL} writes; {_told(error)}") from None
+        raise FormatError(f"{name} must be what {reader.TOOL} writes; {_cause_of(error)}") from None
 
 
 def _parsed(text: str, name: str) -> Any:
-    """JSON, a list of JSON lines, or the text itself, which a reader of CSV or SQL may know."""
+    """JSON, a list of JSON lines, or the text itself for readers of CSV or SQL."""
     head = text.lstrip()[:1]
     if head not in ("{", "["):
         return text
@@ -76,5 +76,5 @@ def _sound(runs: list[Run], name: str) -> list[Run]:
     return runs
 
 
-def _told(error: Exception) -> str:
+def _cause_of(error: Exception) -> str:
     return f"it lacks {error}" if isinstance(error, KeyError) else str(error)

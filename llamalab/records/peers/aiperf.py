@@ -13,7 +13,7 @@ _SECONDS = {"s": 1.0, "sec": 1.0, "ms": 1e-3, "us": 1e-6, "ns": 1e-9}
 
 
 def recognises(data: Any) -> bool:
-    """Whether it has a block of statistics with a unit for the time to the first token or of a request."""
+    """Whether it has a statistics block with a unit for the time to first token or of a request."""
     if not isinstance(data, dict):
         return False
     blocks = [data.get(key) for key in ("time_to_first_token", "inter_token_latency", "request_latency")]
@@ -40,7 +40,7 @@ def read(data: Any, name: str) -> list[Run]:
 
 
 def _models(config: dict[str, Any]) -> list[str]:
-    """The names of the models that were asked."""
+    """The names of the benchmarked models."""
     items = (config.get("models") or {}).get("items")
     if items:
         return [item["name"] for item in items]
@@ -48,7 +48,7 @@ def _models(config: dict[str, Any]) -> list[str]:
 
 
 def _load(config: dict[str, Any]) -> dict[str, Any]:
-    """How requests came: of the phase that is measured, or of the load generator of older versions."""
+    """The load: of the measured phase, or of the load generator of older versions."""
     phases = config.get("phases") or []
     measured = next((phase for phase in phases if phase.get("kind") == "profiling"), None)
     if measured is None:
@@ -62,7 +62,7 @@ def _load(config: dict[str, Any]) -> dict[str, Any]:
 
 
 def _value(data: dict[str, Any], key: str) -> float | None:
-    """The median, or the mean where there is no distribution."""
+    """The median, or the mean without a distribution."""
     block = data.get(key) or {}
     value = block.get("p50", block.get("avg"))
     return None if value is None else float(value)

@@ -1,4 +1,4 @@
-"""GuideLLM's benchmarks.json: a benchmark for each rate, with distributions of what its requests took.
+"""GuideLLM's benchmarks.json: a benchmark for each rate, with distributions over its requests.
 
 Source: files that guidellm 0.8 wrote (version 2 of its report), and its schemas of older versions.
 """
@@ -46,14 +46,14 @@ def _run(benchmark: dict[str, Any], name: str, model: str | None) -> Run:
 
 
 def _samples(benchmark: dict[str, Any], key: str) -> tuple[float, ...]:
-    """The seconds of each successful request, where the report keeps them."""
+    """The seconds of each successful request, where the report contains them."""
     requests = benchmark.get("requests")
     found = requests.get("successful") if isinstance(requests, dict) else None
     return tuple(float(one[key]) * _MS for one in found or () if one.get(key))
 
 
 def _center(metrics: dict[str, Any], key: str, *, status: str = "successful") -> float | None:
-    """The median of a distribution of successful requests; its mean where there is no median."""
+    """The median over successful requests; the mean without a median."""
     found = (metrics.get(key) or {}).get(status) or {}
     value = found.get("median") or found.get("mean")
     return None if value is None else float(value)

@@ -13,7 +13,7 @@ from llamalab.records.run import Run, RunPhase
 
 TOOL = "llama-bench"
 _NS = 1e-9
-# How llama.cpp names what weights are stored in, by our names; k-quants of about 4 bits count as int4.
+# llama.cpp's names of weight storage, by ours; k-quants of about 4 bits count as int4.
 _DTYPES = {"F16": "fp16", "BF16": "bf16", "F32": "fp32", "Q8_0": "int8", "Q4_0": "int4", "Q4_1": "int4"}
 
 
@@ -41,7 +41,7 @@ def read(data: Any, name: str) -> list[Run]:
 
 def _run(rows: list[dict[str, Any]], name: str) -> Run:
     first = rows[0]
-    # Of a build for several backends, gpu_info is empty where none of them ran.
+    # In a build for several backends, gpu_info is empty where none of them ran.
     device = first.get("gpu_info") or first.get("cpu_info") or None
     settings: dict[str, Any] = {
         key: first[key]
@@ -67,7 +67,7 @@ def _dtype(stored: str) -> str | None:
 
 
 def _model(row: dict[str, Any]) -> str:
-    """The type, as `llama 7B Q4_0`, with the count of parameters, which tells models of one type apart."""
+    """The type, such as `llama 7B Q4_0`, with the count of parameters, which separates models of one type."""
     if not row["model_n_params"]:
         return str(row["model_type"])
     return f"{row['model_type']} ({int(row['model_n_params'])})"

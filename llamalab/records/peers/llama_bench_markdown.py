@@ -1,7 +1,7 @@
-"""llama-bench's table in Markdown, as it is pasted into reports: rates for people, brought back to its fields.
+"""llama-bench's Markdown table, as pasted into reports: formatted rates converted back to its fields.
 
-What the table rounds stays rounded: a rate has two decimals, and parameters are counted in billions, so that the model
-is known by its type alone.
+Values stay rounded as in the table: a rate has two decimals, and parameters are in billions, so that the model is
+identified by its type alone.
 """
 
 import re
@@ -18,7 +18,7 @@ def is_markdown(text: str) -> bool:
 
 
 def rows_of_markdown(text: str) -> list[dict[str, Any]]:
-    """A row of fields for each test. Raises ValueError for a row that is none."""
+    """A row of fields for each test. Raises ValueError for an invalid row."""
     titles: list[str] = []
     rows = []
     build = re.search(r"^build: (\w+)", text, re.MULTILINE)

@@ -58,7 +58,7 @@ def _dtype(name: Any) -> str | None:
 
 
 def _decode(report: dict[str, Any], batch: int, prompt: int | None, made: int | None) -> list[RunPhase]:
-    """A token's time: of `per_token`, else of `decode` over the tokens that come after the prefill's."""
+    """The time of a token: from `per_token`, else from `decode` over the tokens after the prefill's."""
     context = prompt + made if prompt and made else None
     if times := _values(report, "per_token"):
         return [RunPhase("per_token", "decode", sum(times) / len(times), tuple(times), batch, 1, context)]

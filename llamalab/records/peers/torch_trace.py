@@ -1,8 +1,8 @@
 """A trace of PyTorch's profiler (Chrome's trace event format): time by kernel on a device, by operator on a CPU.
 
-Of a GPU the time is that of its kernels. On a CPU operators nest: each is given the time that none inside it takes.
-Where steps were marked (ProfilerStep#N) a phase is a step of one shape: its time is that from mark to mark, its samples
-are the steps. Where shapes were recorded, attention's tell how many tokens of how many sequences a pass had.
+On a GPU the time is that of its kernels. On a CPU operators nest: each counts by self time.
+Where steps were marked (ProfilerStep#N) a phase is the steps of one shape: its time is from mark to mark, its samples
+are the steps. Where shapes were recorded, those of attention give tokens and sequences of a pass.
 """
 
 import os
@@ -14,12 +14,12 @@ from llamalab.records.peers.trace_file import scan_trace
 from llamalab.records.run import OpTime, Run, RunPhase
 
 TOOL = "a torch profiler"
-WHAT_RAN = "llamalab"  # the key under which llamalab profile tells what its trace is of
+WHAT_RAN = "llamalab"  # the key under which llamalab profile writes model and shape of its trace
 _US = 1e-6
 
 
 class _Shape(NamedTuple):
-    """The passes of a step: sequences and new tokens of each, and the phase that this is."""
+    """The passes of a step: sequences and new tokens of each, and the resulting phase."""
 
     kind: str
     batch: int
@@ -40,26 +40,26 @@ def read(data: Any, name: str) -> list[Run]:
 
 
 def read_file(path: str | os.PathLike[str]) -> list[Run]:
-    """As read, of a file that may be larger than memory. Raises FormatError for one that is not whole."""
+    """As read, for a file that may exceed memory. Raises FormatError for a truncated one."""
     events = TraceEvents()
     beside = scan_trace(path, events.take)
     return [_run(events, beside, os.fspath(path))]
 
 
 def _run(events: TraceEvents, beside: dict[str, Any], name: str) -> Run:
-    told = beside.get(WHAT_RAN) or {}
+    ran = beside.get(WHAT_RAN) or {}
     devices = beside.get("deviceProperties") or [{}]
     about = {
-        "model": told.get("model"),
-        "device": told.get("device") or devices[0].get("name"),
-        "dtype": told.get("dtype") or events.dtype,
+        "model": ran.get("model"),
+        "device": ran.get("device") or devices[0].get("name"),
+        "dtype": ran.get("dtype") or events.dtype,
     }
-    if told:
-        return Run(name, TOOL, (_told_phase(events, told),), {"blocks": told["blocks"]}, **about)
+    if ran:
+        return Run(name, TOOL, (_phase_of_own_trace(events, ran),), {"blocks": ran["blocks"]}, **about)
     marks = sorted(events.host_steps.items(), key=lambda mark: mark[1])
     windows = [window for _, window in marks]
     steps = [events.device_steps.get(mark, window) for mark, window in marks]
-    # Kernels run later than the host asks for them: without marks on the device none can be given to a step.
+    # Kernels run after their launch on the host: without marks on the device they cannot be assigned to steps.
     known = bool(steps) and (not events.kernels or len(events.device_steps) == len(steps))
     times = _op_times(events, steps if known else None)
     phases = []
@@ -71,20 +71,20 @@ def _run(events: TraceEvents, beside: dict[str, Any], name: str) -> Run:
     return Run(name, TOOL, _named(phases), {"steps": max(1, len(steps))}, **about)
 
 
-def _told_phase(events: TraceEvents, told: dict[str, Any]) -> RunPhase:
-    """The pass of a trace that llamalab profile wrote, which says what it is."""
+def _phase_of_own_trace(events: TraceEvents, ran: dict[str, Any]) -> RunPhase:
+    """The pass of a trace of llamalab profile, which states it."""
     ops = _ops(_op_times(events, None), [0], 1)
-    total_s, blocks = sum(op.total_s for op in ops), int(told["blocks"])
-    part = blocks if blocks != told["layers_total"] else None
-    shape = (int(told["batch"]), int(told["new_tokens"]), int(told["context_tokens"]))
-    return RunPhase(str(told["phase"]), str(told["phase"]), total_s, (), *shape, ops, blocks=part)
+    total_s, blocks = sum(op.total_s for op in ops), int(ran["blocks"])
+    part = blocks if blocks != ran["layers_total"] else None
+    shape = (int(ran["batch"]), int(ran["new_tokens"]), int(ran["context_tokens"]))
+    return RunPhase(str(ran["phase"]), str(ran["phase"]), total_s, (), *shape, ops, blocks=part)
 
 
 def _groups(events: TraceEvents, windows: Sequence[Window]) -> dict[_Shape | None, list[int]]:
-    """Numbers of the steps by the shape of their passes; one step where none was marked, None where it is not told."""
+    """Numbers of the steps by the shape of their passes; one step without marks, None where shapes are unknown."""
     if not windows:
         return {_shape(events.calls, events.backward): [0]}
-    if events.kernels and len(events.device_steps) != len(windows):  # times of all steps together are known only
+    if events.kernels and len(events.device_steps) != len(windows):  # only the times of all steps together are known
         return {_shape(events.calls, events.backward): list(range(len(windows)))}
     inside: list[list[AttentionCall]] = [[] for _ in windows]
     for call in events.calls:
@@ -97,7 +97,7 @@ def _groups(events: TraceEvents, windows: Sequence[Window]) -> dict[_Shape | Non
 
 
 def _shape(calls: Sequence[AttentionCall], backward: bool) -> _Shape | None:
-    """The shape of all passes; None of several shapes, of none that is known, and of training."""
+    """The shape of all passes; None for several shapes, for unknown ones, and for training."""
     shapes = {(call.batch, call.new_tokens) for call in calls}
     if len(shapes) != 1 or backward:
         return None
@@ -106,7 +106,7 @@ def _shape(calls: Sequence[AttentionCall], backward: bool) -> _Shape | None:
 
 
 def _op_times(events: TraceEvents, steps: Sequence[Window] | None) -> dict[str, list[float]]:
-    """Seconds by name in each step; of all together where there are no steps."""
+    """Seconds by name in each step, or in total without steps."""
     spans = events.kernels.whole() if events.kernels else events.operators.own()
     count = len(steps) if steps else 1
     times: dict[int, list[float]] = {}
@@ -154,7 +154,7 @@ def _phase(
 
 
 def _named(phases: Sequence[RunPhase]) -> tuple[RunPhase, ...]:
-    """Phases that have times, those of one kind told apart by their shape."""
+    """Phases with times; several of one kind are named by their shape."""
     kinds = [phase.kind for phase in phases]
     return tuple(
         phase._replace(name=f"{phase.name} of {phase.batch} × {phase.new_tokens}")

@@ -1,4 +1,4 @@
-"""What is kept of a trace's events: times by name, the steps that were marked, and the shapes that attention had.
+"""The needed part of a trace's events: times by name, marked steps, and the shapes of attention calls.
 
 Microseconds, as the events have them. Where a device ran kernels, their time counts; else that of operators.
 """
@@ -18,14 +18,14 @@ _DTYPES = {"c10::BFloat16": "bf16", "c10::Half": "fp16", "float": "fp32"}
 
 
 class Window(NamedTuple):
-    """From when to when a step went."""
+    """Start and end of a step."""
 
     begin: float
     end: float
 
 
 class AttentionCall(NamedTuple):
-    """One call of attention: when it began, sequences, new tokens and tokens in view."""
+    """One call of attention: start, sequences, new tokens and visible tokens."""
 
     begin: float
     batch: int
@@ -34,7 +34,7 @@ class AttentionCall(NamedTuple):
 
 
 class Spans:
-    """Events of one kind as numbers, a few bytes each: a trace has millions."""
+    """Events of one kind in compact arrays: a trace has millions."""
 
     def __init__(self) -> None:
         self.begins, self.lengths, self.names, self.threads = array("d"), array("d"), array("l"), array("l")
@@ -43,18 +43,18 @@ class Spans:
         return len(self.begins)
 
     def add(self, begin: float, length: float, name: int, thread: int) -> None:
-        """Keep one."""
+        """Add an event."""
         self.begins.append(begin)
         self.lengths.append(length)
         self.names.append(name)
         self.threads.append(thread)
 
     def whole(self) -> Iterator[tuple[float, int, float]]:
-        """Begin, name and length of each: kernels do not nest."""
+        """Start, name and length of each: kernels do not nest."""
         return zip(self.begins, self.names, self.lengths, strict=True)
 
     def own(self) -> Iterator[tuple[float, int, float]]:
-        """Begin, name and length, and the same of each one's children taken from it, thread by thread."""
+        """Start, name and self time of each, thread by thread."""
         order = sorted(range(len(self)), key=lambda one: (self.threads[one], self.begins[one], -self.lengths[one]))
         around: list[int] = []
         for one in order:
@@ -88,16 +88,16 @@ class TraceEvents:
 
     @property
     def names(self) -> list[str]:
-        """Names by their number."""
+        """Names by number."""
         return list(self._names)
 
     @property
     def calls(self) -> list[AttentionCall]:
-        """Calls of attention: of the fused operator, or where it is not called of the softmax of its scores."""
+        """Calls of attention: of the fused operator, or else of the softmax of its scores."""
         return self.fused or self.scores
 
     def take(self, event: Any) -> None:
-        """Keep what is needed of an event."""
+        """Store the needed part of an event."""
         if not isinstance(event, dict) or event.get("ph") != "X" or "dur" not in event:
             return
         kind, name = event.get("cat"), str(event["name"])
@@ -119,12 +119,12 @@ class TraceEvents:
 
     def _look(self, event: dict[str, Any], name: str) -> None:
         self.backward |= name.startswith(_BACKWARD)
-        told = event.get("args") or {}
+        arguments = event.get("args") or {}
         if self.dtype is None and name in _PRODUCTS:
-            self.dtype = _DTYPES.get(next(iter(told.get("Input type") or [None])))
+            self.dtype = _DTYPES.get(next(iter(arguments.get("Input type") or [None])))
         if name not in (_FUSED, _SCORES):
             return
-        begin, dims = _times(event)[0], [one for one in told.get("Input Dims") or [] if _are_four(one)]
+        begin, dims = _times(event)[0], [one for one in arguments.get("Input Dims") or [] if _are_four(one)]
         if name == _FUSED and len(dims) >= 2:
             self.fused.append(AttentionCall(begin, dims[0][0], dims[0][2], dims[1][2]))
         elif name == _SCORES and dims:
@@ -132,7 +132,7 @@ class TraceEvents:
 
 
 def step_of(windows: Sequence[Window], begin: float) -> int | None:
-    """The step in which something began; None where it is in none. `windows` rise."""
+    """The step in which an event began; None outside of all. `windows` are in ascending order."""
     place = bisect_right(windows, begin, key=lambda window: window.begin) - 1
     return place if place >= 0 and begin < windows[place].end else None
 

@@ -1,7 +1,7 @@
-"""A trace file of any length, event by event: no more is held than one of them and a piece of text.
+"""A trace file of any length, event by event: memory holds one event and a chunk of text at a time.
 
-A trace of a few steps has hundreds of megabytes. Its values are read one at a time by json's own scanner, so that what
-is told before the events (the device) and the events come from one pass over the text.
+A trace of a few steps has hundreds of megabytes. Values are decoded one at a time by json's own scanner, so that fields
+before the events (the device) and the events come from one pass over the text.
 """
 
 import os
@@ -13,16 +13,16 @@ from typing import Any
 from llamalab.errors import FormatError
 from llamalab.files.inputs import text_pieces
 
-MOST_TRACE_BYTES = 8 * 2**30  # unpacked
-_MOST_VALUE = 16 * 2**20  # characters of one event, or of what stands beside them
+MOST_TRACE_BYTES = 8 * 2**30  # bytes, unpacked
+_MOST_VALUE = 16 * 2**20  # characters of one event, or of the fields outside the events
 _WHAT = "file to compare"
 _EVENTS = re.compile(r'"traceEvents"\s*:\s*\[')
-_ENDS = tuple(",:]} \t\r\n")  # what follows a value
+_ENDS = tuple(",:]} \t\r\n")  # characters after a value
 _SPACE = re.compile(r"\s*")
 
 
 def is_trace(path: str | os.PathLike[str]) -> bool:
-    """Whether a file that is there begins an object with a list of trace events within its first piece."""
+    """Whether an existing file begins with an object with a list of trace events in its first chunk."""
     if not os.path.isfile(path):
         return False
     first = next(text_pieces(path, _WHAT, most=MOST_TRACE_BYTES), "")
@@ -30,15 +30,15 @@ def is_trace(path: str | os.PathLike[str]) -> bool:
 
 
 def scan_trace(path: str | os.PathLike[str], take: Callable[[Any], None]) -> dict[str, Any]:
-    """Give every event of a file to `take`, in order; what stands beside the events.
+    """Pass every event of a file to `take`, in order; gives the other fields.
 
-    Raises FormatError where the file is not whole or no trace.
+    Raises FormatError where the file is truncated or no trace.
     """
     return scan_text(text_pieces(path, _WHAT, most=MOST_TRACE_BYTES), os.fspath(path), take)
 
 
 def scan_text(pieces: Iterable[str], name: str, take: Callable[[Any], None]) -> dict[str, Any]:
-    """As scan_trace, of the pieces of a text.
+    """As scan_trace, for the chunks of a text.
 
     >>> events = []
     >>> scan_text(['{"a": 1, "traceEv', 'ents": [{"b": 2}, ', '{"b": 3}]}'], "it", events.append), events
@@ -60,7 +60,7 @@ def scan_text(pieces: Iterable[str], name: str, take: Callable[[Any], None]) -> 
 
 
 def _listed(text: "_Text", end: str, item: Callable[[], Any]) -> Iterator[Any]:
-    """Items with commas between them, up to the sign that ends them."""
+    """Items separated by commas, up to the closing sign."""
     while text.peek() != end:
         yield item()
         if text.peek() != end:
@@ -69,7 +69,7 @@ def _listed(text: "_Text", end: str, item: Callable[[], Any]) -> Iterator[Any]:
 
 
 class _Text:
-    """A text that comes in pieces, read from the front."""
+    """A text in chunks, read from the front."""
 
     def __init__(self, pieces: Iterator[str], name: str) -> None:
         self._pieces, self._name, self._text, self._at = pieces, name, "", 0
@@ -82,20 +82,20 @@ class _Text:
         return piece is not None
 
     def peek(self) -> str:
-        """The next character that is no space; nothing at the end."""
+        """The next character that is not white space; empty at the end."""
         while True:
             self._at = _SPACE.match(self._text, self._at).end()  # type: ignore[union-attr]  # it matches nothing too
             if self._at < len(self._text) or not self._more():
                 return self._text[self._at : self._at + 1]
 
     def expect(self, sign: str) -> None:
-        """Pass a sign."""
+        """Skip an expected sign."""
         if (found := self.peek()) != sign:
             self._refuse(f"{sign!r} must come where {found!r} does" if found else "it ends early")
         self._at += 1
 
     def value(self) -> Any:
-        """The next value: of one that is cut off more is read."""
+        """The next value; more text is read where it is cut off."""
         self.peek()
         while True:
             try:
@@ -108,7 +108,7 @@ class _Text:
             except RecursionError:
                 self._refuse("it is nested too deep")
             else:
-                cut = self._text[end : end + 1] not in _ENDS  # within a number, or right behind it
+                cut = self._text[end : end + 1] not in _ENDS  # within a number, or directly after it
                 if not (cut and self._more()):
                     self._at = end
                     return value

@@ -1,7 +1,7 @@
 """vLLM's `bench serve`, `bench latency` and `bench throughput`, as JSON.
 
-Source: vllm/benchmarks/serve.py, latency.py and throughput.py. A served run has other requests beside each one: its
-times are of requests under load, and stand beside a prediction of a single stream at the same concurrency.
+Source: vllm/benchmarks/serve.py, latency.py and throughput.py. Times of a served run are those of requests under load,
+and are compared with a prediction of a single stream at the same concurrency.
 """
 
 from statistics import mean
@@ -14,7 +14,7 @@ _MS = 1e-3
 
 
 def recognises(data: Any) -> bool:
-    """Whether it is the result of one of the three, or of several runs that were appended to one file."""
+    """Whether it is the result of one of the three, or of several runs appended to one file."""
     if isinstance(data, list):
         return bool(data) and all(isinstance(one, dict) and recognises(one) for one in data)
     return isinstance(data, dict) and bool(
@@ -49,25 +49,38 @@ def _phases(data: dict[str, Any]) -> list[RunPhase]:
     completed = int(data["completed"])
     prompt = round(int(data["total_input_tokens"]) / completed)
     made = round(int(data["total_output_tokens"]) / completed)
-    batch = _running(data)
-    # A request that failed is in the lists, with no time at all.
+    batch = _running(data, made)
+    # A failed request is in the lists without a time.
     ttfts = tuple(float(one) for one in data.get("ttfts") or () if float(one) > 0)
     phases = []
-    if data.get("mean_ttft_ms"):  # --percentile-metrics may leave either out
+    if data.get("mean_ttft_ms"):  # --percentile-metrics may omit either
         phases.append(RunPhase("TTFT", "prefill", float(data["mean_ttft_ms"]) * _MS, ttfts, 1, prompt, prompt))
     if made > 1 and data.get("mean_tpot_ms"):
-        # Of each request the mean between its tokens: tokens of one request are not independent samples.
+        # The mean between tokens of each request: tokens of one request are not independent samples.
         between = tuple(mean(map(float, one)) for one in data.get("itls") or () if one and any(one))
         tpot_s = float(data["mean_tpot_ms"]) * _MS
         phases.append(RunPhase("TPOT", "decode", tpot_s, between, batch, 1, prompt + made))
     return phases
 
 
-def _running(data: dict[str, Any]) -> int:
-    """Requests that ran side by side: in flight on average, by Little's law from rate and time of a request."""
-    if data.get("max_concurrency"):
-        return int(data["max_concurrency"])
-    rate, latency = data.get("request_throughput"), data.get("mean_e2el_ms")
-    if rate and latency:
-        return max(1, round(float(rate) * float(latency) * _MS))
-    return 1
+def _running(data: dict[str, Any], made: int) -> int:
+    """Mean number of requests in flight, by Little's law from rate and time of a request.
+
+    `max_concurrency` is its upper bound, and stands in for it where the file has no time of a request.
+    """
+    most, rate, latency_s = data.get("max_concurrency"), data.get("request_throughput"), _latency_s(data, made)
+    if not rate or latency_s is None:
+        return int(most or 1)
+    running = max(1, round(float(rate) * latency_s))
+    return min(running, int(most)) if most else running
+
+
+def _latency_s(data: dict[str, Any], made: int) -> float | None:
+    """Seconds of a request on average: as --percentile-metrics e2el has it, from the requests, or from its parts."""
+    if data.get("mean_e2el_ms"):
+        return float(data["mean_e2el_ms"]) * _MS
+    if known := [float(one) for one in data.get("latencies") or () if float(one) > 0]:
+        return mean(known)
+    if not data.get("mean_ttft_ms") or not data.get("mean_tpot_ms"):
+        return None
+    return (float(data["mean_ttft_ms"]) + (made - 1) * float(data["mean_tpot_ms"])) * _MS

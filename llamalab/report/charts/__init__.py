@@ -2,8 +2,8 @@
 
 A chart is a function from compared data to a `Plot`; `layout.figure` calls it and puts the panels on the page.
 
-Belongs here: functions that draw figures which are handed to them, with what all share in `base`.
-Does not belong here: computing a figure that is shown, captions (report.captions), reading files.
+Belongs here: functions that draw given figures, with what all charts share in `base`.
+Does not belong here: computing a displayed figure, captions (report.captions), reading files.
 """
 
 from llamalab.startup.plotting import import_matplotlib

@@ -1,4 +1,4 @@
-"""What is alive while a pass runs, by category, operation by operation; its peak beside the predicted."""
+"""Live memory during a pass, by category, operation by operation; its peak with the predicted one."""
 
 from matplotlib.axes import Axes
 from matplotlib.ticker import FuncFormatter, MultipleLocator
@@ -44,7 +44,7 @@ def timeline(profile: Profile) -> Plot:
 
 
 def _areas(axes: Axes, moments: list[MemoryMoment], key: str, tips: dict[str, str]) -> None:
-    """Each category as one polygon with steps: an operation is as wide as any other."""
+    """Each category as one polygon with steps; all operations have equal width."""
     below = [0] * len(moments)
     for name, label, colour in CATEGORIES:
         sizes = [getattr(moment, name) for moment in moments]

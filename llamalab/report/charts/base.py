@@ -1,4 +1,4 @@
-"""What every plot shares: its panels, the look of axes, its key, and the way to inline SVG.
+"""Shared parts of every plot: its panels, the style of axes, its key, and inline SVG.
 
 A plot has one figure a panel, so that a page can put panels side by side or below each other. The key is HTML, which
 wraps where the page is narrow.
@@ -18,7 +18,7 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from matplotlib.ticker import FuncFormatter, MaxNLocator, MultipleLocator, NullLocator
 
-from llamalab.formatting import format_bytes, format_si
+from llamalab.formatting import format_bytes, format_seconds
 from llamalab.report import svg
 from llamalab.report.theme import sentinels
 
@@ -26,7 +26,7 @@ INK = sentinels()
 _NAMES = {colour: name for name, colour in INK.items()}
 MARKERS = {"prefill": "o", "decode": "D"}
 LOOKS = (("projections", "o"), ("attention", "s"), ("feed_forward", "^"), ("elementwise", "D"), ("ends", "v"))
-WIDTH = 5.0  # inches of 72 units: the page shows a panel about 1.4 times as large
+WIDTH = 5.0  # inches of 72 units: the page scales a panel by about 1.4
 _SHAPES = {
     "o": "dot",
     "D": "diamond",
@@ -42,7 +42,7 @@ _SHAPES = {
 
 
 class Plot(NamedTuple):
-    """Drawn panels, what they are called, what they show, tooltips by artist gid, and the handles of the key."""
+    """Drawn panels, their title, their description, tooltips by artist gid, and the handles of the key."""
 
     figures: list[Figure]
     title: str
@@ -69,7 +69,7 @@ def side_by_side(panels: Iterable[str], key: Iterable[Artist]) -> Markup:
 
 
 def panel_svgs(plot: Plot, prefix: str) -> list[str]:
-    """Each panel as inline SVG; to be called in the style that it was drawn in."""
+    """Each panel as inline SVG; call it in the style that the panel was drawn in."""
     return [
         svg.inline(
             figure, prefix=f"{prefix}-{place}", title=_title(plot, place), description=plot.description, tips=plot.tips
@@ -88,7 +88,7 @@ def canvas(height: float, panels: int = 1) -> tuple[list[Figure], list[Axes]]:
 
 
 def dress(axes: Axes) -> None:
-    """Quiet axes: no frame above and right, hairline grid, muted labels."""
+    """Plain axes: no frame above and right, hairline grid, muted labels."""
     axes.set_axisbelow(True)
     axes.grid(color=INK["grid"], linewidth=0.8)
     for side in ("top", "right"):
@@ -133,7 +133,7 @@ def handle(label: str, look: int) -> Line2D:
 
 
 def dashes() -> tuple[int, tuple[int, int]]:
-    """The line style of what is predicted, or of a level to compare with."""
+    """The line style of predictions and of reference levels."""
     return (0, (4, 3))
 
 
@@ -179,12 +179,12 @@ def byte_step(largest: float) -> float:
 
 
 def seconds_tick(value: float) -> str:
-    """A tick of a time axis: no digits that say nothing.
+    """A tick of a time axis, without trailing zeros.
 
     >>> seconds_tick(0.04), seconds_tick(0.0015)
     ('40 ms', '1.5 ms')
     """
-    return "0" if not value else format_si(value, "s", 1).replace(".0 ", " ")
+    return "0" if not value else format_seconds(value, 1).replace(".0 ", " ")
 
 
 def plain_bytes(value: float) -> str:

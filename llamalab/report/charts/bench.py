@@ -107,6 +107,6 @@ def _kind(row: BenchTestRow) -> str:
 
 
 def _label(row: BenchTestRow, axis: str) -> str:
-    """What tells a curve from the others of its panel: the test without what the axis shows."""
+    """The label of a curve within its panel: the test without the size on the axis."""
     test = row["test"].partition(" @")[0] if axis == "depth_tokens" else row["test"]
     return f"{row['model']}, {test}" + (f", batch {row['batch']}" if axis == "depth_tokens" else "")

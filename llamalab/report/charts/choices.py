@@ -1,4 +1,4 @@
-"""What the experiments on Llama's choices found, one plot each: every seed a mark where seeds were run."""
+"""Results of the experiments on Llama's design choices, one plot each; every seed is a mark where seeds were run."""
 
 from collections.abc import Sequence
 from math import exp
@@ -26,11 +26,11 @@ from llamalab.report.charts.base import (
 from llamalab.report.experiment_results import ExperimentResult
 
 _HEIGHT = 2.9
-_LEAST_WEIGHT = 0.05  # of what is drawn of a pattern
+_LEAST_WEIGHT = 0.05  # the drawn part of a pattern
 
 
 def _canvas(height: float, panels: int = 1) -> tuple[list[Figure], list[Axes]]:
-    """As canvas, with few ticks: a page has room for so many bytes."""
+    """As canvas, with few ticks, for the size limit of a page."""
     figures, axes = canvas(height, panels)
     for one in axes:
         one.xaxis.set_major_locator(MaxNLocator(4))
@@ -128,7 +128,7 @@ def _rule(row: dict[str, Any]) -> str:
 
 
 def optimiser(answer: ExperimentResult) -> Plot:
-    """Left: what decay leaves of a weight over the size of its gradients. Right: each part of the recipe left out."""
+    """Left: decay of a weight over the size of its gradients. Right: the recipe without each of its parts."""
     figures, (decay, parts) = _canvas(_HEIGHT, 2)
     rows = answer.data["predicted"]
     names = list(dict.fromkeys(row["optimizer"] for row in rows))
@@ -172,7 +172,7 @@ def _seeds(axes: Axes, rows: Sequence[dict[str, Any]], key: str) -> None:
 
 
 def translation(answer: ExperimentResult) -> Plot:
-    """Left: what each kind of Transformer costs. Right: what the words of a translation look at in its source."""
+    """Left: the cost of each kind of Transformer. Right: attention of translated words to the source."""
     figures, (cost, cross) = _canvas(3.2, 2)
     rows = answer.data["predicted"]
     kept = [row["own_kv_bytes"] + row["cross_kv_bytes"] for row in rows]

@@ -1,4 +1,4 @@
-"""Two runs against each other: how much longer or shorter each operation of a phase takes."""
+"""The differences of two runs: seconds that each operation of a phase takes more or less."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any

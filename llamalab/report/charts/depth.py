@@ -1,4 +1,4 @@
-"""Where the time of a pass goes over the model's depth: a bar for every block that ran, stacked by operation."""
+"""The time of a pass over the model's depth: a bar for every block that ran, stacked by operation."""
 
 from collections.abc import Mapping
 from typing import NamedTuple
@@ -22,7 +22,7 @@ BETWEEN = "between operations"
 
 
 class Piece(NamedTuple):
-    """A part of one bar: where, what, its colour group (None: of no operation) and its seconds."""
+    """A part of one bar: its bar, label, colour group (None: no operation) and seconds."""
 
     bar: str
     name: str
@@ -48,7 +48,7 @@ def depth(profile: Profile) -> Plot:
 
 
 def op_rows(profile: Profile, phase: PhaseProfile) -> dict[str, tuple[Op, ...]]:
-    """The rows of the cost table that each operation of a phase stands for.
+    """The cost-table rows of each operation of a phase.
 
     Raises UnknownNameError for an operation that the table does not have.
     """
@@ -134,7 +134,7 @@ def _bars(axes: Axes, parts: list[Piece], key: str, tips: dict[str, str]) -> Non
 def _areas(
     axes: Axes, parts: list[Piece], bars: list[str], heights: dict[str, float], key: str, tips: dict[str, str]
 ) -> None:
-    """Many blocks as one outline for each group: a shape for every bar would be most of the page."""
+    """Many blocks as one outline for each group, since a shape for every bar would dominate the page's size."""
     for name in dict.fromkeys(part.name for part in parts):
         own = [part for part in parts if part.name == name]
         below = [(bars.index(part.bar) + side, heights[part.bar]) for part in own for side in (-0.5, 0.5)]

@@ -1,4 +1,4 @@
-"""What experiments found, one plot each: drawn from the data of an ExperimentResult."""
+"""Results of experiments, one plot each, drawn from the data of an ExperimentResult."""
 
 from collections.abc import Callable
 

@@ -1,4 +1,4 @@
-"""A pass as a flame view: the whole of it by part and operation, and below it what ran in the order of time.
+"""A pass as a flame view: by part and operation above, and the sequence of operations in time below.
 
 Written as SVG by hand: the script of the page zooms into a frame, whose name is the first part of its title.
 """
@@ -22,7 +22,7 @@ LEAST = 1.0  # units: a narrower frame is left out, and the one that holds it sh
 
 
 class Bar(NamedTuple):
-    """A frame: what it is, its colour group (None: several), when it begins, how long it is, and its level."""
+    """A frame: its label, colour group (None: several), start, length and level."""
 
     name: str
     group: str | None

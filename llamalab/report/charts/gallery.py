@@ -15,7 +15,7 @@ _COLOURS = ("projections", "attention", "feed_forward", "elementwise", "ends")
 
 
 def fitting(name: str) -> str:
-    """A name beside an axis, its beginning left out where it is long: a path tells most at its end.
+    """A name beside an axis; the beginning of a long one is cut, since the end of a path is the most specific.
 
     >>> fitting("a/b"), len(fitting("x" * 99)) == MOST_LETTERS
     ('a/b', True)

@@ -16,7 +16,7 @@ from llamalab.report.theme import HEAT_STEPS, heat_variable
 def heatmap(comparison: Comparison) -> Plot:
     """A panel for each kind of attention on one colour scale; hatched cells do not fit beside the weights."""
     arch, cells = comparison.arch, comparison.kv_cells
-    # Colours are for the cells that fit; where none does, hatching says all there is to say.
+    # Colours encode the cells that fit; where none does, hatching is sufficient.
     sizes = [cell.kv_bytes for cell in cells if cell.fits] or [cell.kv_bytes for cell in cells]
     extent, kinds = (min(sizes), max(sizes)), list(dict.fromkeys(cell.n_kv_heads for cell in cells))
     figures, panels = canvas(3.2, len(kinds))

@@ -1,4 +1,4 @@
-"""Where the memory goes: weights and KV cache against the device, activations predicted and measured."""
+"""Memory: weights and KV cache against the device, activations predicted and measured."""
 
 from matplotlib.axes import Axes
 
@@ -12,7 +12,7 @@ _PARTS = (("weights", "projections"), ("KV cache", "feed_forward"), ("activation
 
 
 def memory(comparison: Comparison) -> Plot:
-    """Left: what the model holds at full context, per batch. Right: peak activations of each phase."""
+    """Left: memory of the model at full context, per batch. Right: peak activations of each phase."""
     figures, (whole, peaks) = canvas(1.95, 2)
     tips: dict[str, str] = {}
     _held(whole, comparison, tips)

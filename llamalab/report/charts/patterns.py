@@ -1,4 +1,4 @@
-"""What heads look at in a sentence: a square a head, a row a token, stronger where it looks.
+"""Attention of heads over a sentence: a square a head, a row a query token, darker for a larger weight.
 
 Written as SVG by hand, a path for all cells of one shade, so that a page can hold several heads.
 """
@@ -35,7 +35,7 @@ def word(token: str) -> str:
 
 
 def _panel(found: Patterns, head: HeadWeights, heading: str, prefix: str) -> str:
-    """One head: rows are tokens that look, columns those looked at; a cell is a unit of the scaled group."""
+    """One head: rows are query tokens, columns key tokens; a cell is a unit of the scaled group."""
     tokens = len(found.tokens)
     cell, words = SIDE / tokens, [escape(word(token)) for token in found.tokens]
     size, margin = min(8.5, cell), _LETTER * max(map(len, map(word, found.tokens))) + 6
@@ -69,10 +69,10 @@ def _cells(head: HeadWeights) -> str:
 
 
 def _tips(tokens: Sequence[str], head: HeadWeights) -> str:
-    """Over each row, unseen, what its token looks at most."""
+    """Invisible areas over each row, with the most attended token as tooltip."""
     tips = []
     for t, row in enumerate(head.rows_permille):
         most = sorted(range(len(row)), key=lambda s: -row[s])[:LOOKED_AT]
-        looks = ", ".join(f"{word(tokens[s])} {row[s] / WHOLE:.0%}" for s in most if row[s] * 200 >= WHOLE)
-        tips.append(f'<g><title>{escape(word(tokens[t]))}: {escape(looks)}</title><path d="M0 {t}.5h{t + 1}" /></g>')
+        targets = ", ".join(f"{word(tokens[s])} {row[s] / WHOLE:.0%}" for s in most if row[s] * 200 >= WHOLE)
+        tips.append(f'<g><title>{escape(word(tokens[t]))}: {escape(targets)}</title><path d="M0 {t}.5h{t + 1}" /></g>')
     return f'<g class="tips">{"".join(tips)}</g>'

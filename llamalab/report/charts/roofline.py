@@ -1,4 +1,4 @@
-"""The roofline: how far below the machine's measured ceilings each matrix operation runs."""
+"""The roofline: each matrix operation against the machine's measured ceilings."""
 
 import math
 
@@ -134,7 +134,7 @@ def _roofs(axes: Axes, comparison: Comparison, left: float, right: float) -> Non
 
 
 def _data_sheet(axes: Axes, comparison: Comparison, left: float, right: float) -> None:
-    """The roof of the data sheet, where the device is known: what the measured one is held against."""
+    """The roof of the data sheet, where the device is known, for comparison with the measured one."""
     environment = comparison.record.environment
     spec = of_device(environment.device_name, environment.memory_bytes)
     peak = spec.peak_flops_per_s.get(comparison.record.dtype) if spec else None

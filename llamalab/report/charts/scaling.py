@@ -1,4 +1,4 @@
-"""The time of a pass over the ranks that share it: measured, predicted, and what other ways to share would give."""
+"""The time of a pass over the number of ranks: measured, predicted, and predicted for other splits."""
 
 from collections.abc import Callable, Sequence
 from typing import Literal, NamedTuple
@@ -13,14 +13,14 @@ from llamalab.report.charts.base import INK, LOOKS, Plot, canvas, heading, mark,
 
 
 class ScalingCurve(NamedTuple):
-    """What a curve is of, a phase or a test, and its points by number of ranks."""
+    """The phase or test of a curve, and its points by number of ranks."""
 
     name: str
     points: tuple[ScalingPoint, ...]
 
 
 class _Line(NamedTuple):
-    """One account of the time: its words, its number in LOOKS, its line, and what it takes of a point."""
+    """One line of a curve: its label, its number in LOOKS, its line style, and the value that it draws of a point."""
 
     label: str
     look: int
@@ -49,7 +49,7 @@ def scaling(curves: Sequence[ScalingCurve]) -> Plot:
     return Plot(
         figures,
         "Time of a pass over ranks",
-        f"A panel a phase; both axes are logarithmic. {' '.join(map(_told, curves))}",
+        f"A panel a phase; both axes are logarithmic. {' '.join(map(_in_words, curves))}",
         tips,
         (*key, mark("the first over the ranks", "", "muted", line="-")),
     )
@@ -95,8 +95,8 @@ def _handle(line: _Line) -> Line2D:
     return mark(line.label, marker, colour, filled=line.style == "-", line=line.style)
 
 
-def _told(curve: ScalingCurve) -> str:
-    """The curve in words, for those who do not see it."""
+def _in_words(curve: ScalingCurve) -> str:
+    """The curve in words, as alternative text."""
     parts = []
     for point in curve.points:
         accounts = [f"{line.label} {format_seconds(time_s)}" for line in _LINES if (time_s := line.of(point))]

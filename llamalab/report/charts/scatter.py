@@ -1,4 +1,4 @@
-"""Predicted against measured, one point an operation, beside the diagonal."""
+"""Predicted against measured, one point an operation, with the diagonal."""
 
 import math
 
@@ -79,7 +79,7 @@ def _mark(axes: Axes, row: Row, gid: str) -> dict[str, str]:
 
 
 def _named(rows: list[Row]) -> list[Row]:
-    """The rows outside the band that are furthest off, of those that were calibrated, where names do not collide."""
+    """The calibrated rows outside the band with the largest errors, where names do not collide."""
     named: list[Row] = []
     for row in sorted(rows, key=lambda row: -abs(row.error or 0.0)):
         near = any(abs(math.log10(_point(row)[1] / _point(other)[1])) < APART for other in named)
@@ -104,7 +104,7 @@ def _label(axes: Axes, row: Row) -> None:
 
 
 def _point(row: Row) -> tuple[float, float]:
-    """Measured and predicted seconds; the plot has only rows that know both."""
+    """Measured and predicted seconds; rows without either are not drawn."""
     return row.measured_s or 0.0, row.predicted_s or 0.0
 
 

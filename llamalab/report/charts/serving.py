@@ -1,4 +1,4 @@
-"""What the experiments on serving found: drafts, requests that run together, prefixes that are read once, the race."""
+"""Results of the experiments on serving: speculation, continuous batching, prefix reuse, other tools."""
 
 from collections.abc import Mapping, Sequence
 from statistics import median
@@ -64,7 +64,7 @@ def continuous_batch(answer: ExperimentResult) -> Plot:
 
 
 def prefix_reuse(answer: ExperimentResult) -> Plot:
-    """Seconds until all prompts are read: each anew, and from copies of what they have in common."""
+    """Seconds until all prompts are processed: each in full, and from copies of their common prefix."""
     ways = ("read anew", "from copies of the prefix")
     measured = {way: median(answer.data[key]) for way, key in zip(ways, ("anew_s", "reused_s"), strict=True)}
     figures, (axes,) = canvas(1.4)
@@ -86,12 +86,15 @@ def versus(answer: ExperimentResult) -> Plot:
 
 
 def neighbour(answer: ExperimentResult) -> Plot:
-    """Milliseconds a token of each contestant, alone and beside a process that takes one core; a panel a phase."""
+    """Milliseconds a token of each contestant, alone and with a process on one core; a panel a phase."""
     found = answer.data["found"]
     figures, panels = canvas(1.9, len(found))
     for axes, (phase, own) in zip(panels, found.items(), strict=True):
-        rows = {f"{name}, {condition}": 1e3 * seconds for condition, by_name in own["seconds"].items()
-                for name, seconds in by_name.items()}  # fmt: skip
+        rows = {
+            f"{name}, {condition}": 1e3 * seconds
+            for condition, by_name in own["seconds"].items()
+            for name, seconds in by_name.items()
+        }
         _bars(axes, dict(sorted(rows.items(), reverse=True)), {})
         heading(axes, f"{phase.capitalize()}, milliseconds a token")
     entries = (area("llamalab", "projections"), area("others", "muted"))
@@ -99,7 +102,7 @@ def neighbour(answer: ExperimentResult) -> Plot:
 
 
 def _bars(axes: Axes, measured: Mapping[str, float], predicted: Mapping[str, float]) -> None:
-    """A bar each, in the order given from below, its figure behind it; a stroke where it was predicted."""
+    """Horizontal bars from below, each with its value; a stroke marks the prediction."""
     bar_axes(axes)
     others = not predicted and any(name.startswith("llamalab") for name in measured)
     for y, (name, value) in enumerate(measured.items()):

@@ -13,7 +13,7 @@ from llamalab.report.charts.base import INK, Plot, canvas, heading, mark
 
 
 class Gauge(NamedTuple):
-    """A quantity of the device's state, its name and how it is written."""
+    """A quantity of the device's state, its name and its format."""
 
     key: str
     name: str
@@ -30,9 +30,9 @@ GAUGES = (
 
 
 def known(profile: Profile) -> list[Gauge]:
-    """The quantities that the system told at least once."""
-    told = [state for phase in profile.phases for _, state in phase.states]
-    return [gauge for gauge in GAUGES if any(getattr(state, gauge.key) is not None for state in told)]
+    """The quantities with at least one known value."""
+    states = [state for phase in profile.phases for _, state in phase.states]
+    return [gauge for gauge in GAUGES if any(getattr(state, gauge.key) is not None for state in states)]
 
 
 def strip(profile: Profile) -> Plot:

@@ -7,7 +7,7 @@ from matplotlib.axes import Axes
 
 from llamalab.report.charts.base import INK, Plot, canvas, seconds_tick
 
-REACH = 1.0  # half a row is one doubling; what moved farther stays at the row's edge
+REACH = 1.0  # half a row is a factor of 2; larger changes are drawn at the row's edge
 _ROW, MARGIN = 0.21, 0.3  # inches
 
 

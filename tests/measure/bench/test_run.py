@@ -10,7 +10,8 @@ import torch
 
 from llamalab.analytic.calibration_files import constants_to_json
 from llamalab.analytic.kv_cache import kv_bytes
-from llamalab.analytic.ops import add_up, forward_ops
+from llamalab.analytic.op import add_up
+from llamalab.analytic.ops import forward_ops
 from llamalab.analytic.params import parameter_count, weight_bytes
 from llamalab.analytic.pass_shape import PassShape
 from llamalab.analytic.rate_constants import CLASSES

@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from llamalab.analytic.ops import Op
+from llamalab.analytic.op import Op
 from llamalab.analytic.roofline import Rates, predict_op
 from llamalab.measure.calibration.fit import Kernel, best_rates, fit_class, minimum_within, nelder_mead
 

@@ -9,7 +9,14 @@ from llamalab.checkpoints import load, open_weights
 from llamalab.checkpoints.checkpoint import weights_of
 from llamalab.errors import InputError, LlamaLabError
 from llamalab.measure.report import patterns as module
-from llamalab.measure.report.patterns import MOST_PIECES, SENTENCE, Reading, head_shares, patterns_of, reading
+from llamalab.measure.report.patterns import (
+    MOST_PIECES,
+    SENTENCE,
+    ReadSentence,
+    head_shares,
+    patterns_of,
+    read_sentence,
+)
 from llamalab.model import Transformer
 from llamalab.records.patterns import HEAD_KINDS, WHOLE, Patterns
 from tests.checkpoints.samples import ARCH, random_model
@@ -18,17 +25,17 @@ IDS = (1, 5, 9, 7, 5, 9, 7, 7)
 
 
 @pytest.fixture(scope="module")
-def story(shared_real: Path) -> tuple[Transformer, Reading, Patterns]:
+def story(shared_real: Path) -> tuple[Transformer, ReadSentence, Patterns]:
     """The model of stories260K, the sentence as it reads it, and what its heads look at."""
     path = shared_real / "stories260K.bin"
     model = load(path, dtype="fp32")
-    read = reading(path, open_weights(path), tokenizer=shared_real / "tok512.bin")
+    read = read_sentence(path, open_weights(path), tokenizer=shared_real / "tok512.bin")
     assert read is not None
     return model, read, patterns_of(model, read)
 
 
 @pytest.mark.shared
-def test_the_sentence_is_in_the_checkpoints_own_tokens(story: tuple[Transformer, Reading, Patterns]) -> None:
+def test_the_sentence_is_in_the_checkpoints_own_tokens(story: tuple[Transformer, ReadSentence, Patterns]) -> None:
     _, read, found = story
     assert read.text == SENTENCE
     assert "".join(read.tokens[1:]).strip() == SENTENCE
@@ -42,7 +49,7 @@ def test_the_sentence_is_in_the_checkpoints_own_tokens(story: tuple[Transformer,
 @pytest.mark.shared
 @pytest.mark.reference
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
-def test_every_weight_and_share_is_that_of_transformers(story: tuple[Transformer, Reading, Patterns]) -> None:
+def test_every_weight_and_share_is_that_of_transformers(story: tuple[Transformer, ReadSentence, Patterns]) -> None:
     from tests.model.hf_reference import hf_model
 
     model, read, found = story
@@ -81,36 +88,36 @@ def test_shares_of_what_was_seen_before() -> None:
 def test_a_tokenizer_of_another_vocabulary_is_a_reason_or_refused_where_it_was_named(shared_real: Path) -> None:
     path = shared_real / "stories260K.bin"
     weights = open_weights(path)
-    read = reading(path, weights)  # beside it lies that of Llama 2
+    read = read_sentence(path, weights)  # beside it lies that of Llama 2
     assert read is not None
     assert read.reason is not None
     assert "512 pieces; the one found has 32,000" in read.reason
     assert patterns_of(random_model(ARCH), read) == Patterns(text=SENTENCE, reason=read.reason)
     for named in ({"tokenizer": shared_real / "tokenizer.model"}, {"text": "Lily"}):
         with pytest.raises(InputError, match="512 pieces"):
-            reading(path, weights, **named)  # type: ignore[arg-type]
+            read_sentence(path, weights, **named)  # type: ignore[arg-type]
     with pytest.raises(InputError, match="at least two tokens"):
-        reading(path, weights, text="", tokenizer=shared_real / "tok512.bin")
-    long = reading(path, weights, text="Lily " * 99, tokenizer=shared_real / "tok512.bin")
+        read_sentence(path, weights, text="", tokenizer=shared_real / "tok512.bin")
+    long = read_sentence(path, weights, text="Lily " * 99, tokenizer=shared_real / "tok512.bin")
     assert long is not None
     assert len(long.ids) == MOST_PIECES
 
 
 def test_without_weights_there_is_nothing_to_look_at(tmp_path: Path) -> None:
-    assert reading("7b", None) is None
+    assert read_sentence("7b", None) is None
     with pytest.raises(InputError, match="must come with the weights of a checkpoint"):
-        reading("7b", None, text="A sentence.")
+        read_sentence("7b", None, text="A sentence.")
     path, weights = tmp_path / "model.bin", weights_of(random_model(ARCH))
     path.touch()
-    read = reading(path, weights)
+    read = read_sentence(path, weights)
     assert read is not None
     assert read.reason is not None
     with pytest.raises(LlamaLabError):
-        reading(path, weights, tokenizer=tmp_path / "absent")
+        read_sentence(path, weights, tokenizer=tmp_path / "absent")
 
 
 def test_only_the_clearest_heads_of_many_are_kept(monkeypatch: pytest.MonkeyPatch) -> None:
-    model, read = random_model(ARCH), Reading("", IDS, tuple(map(str, IDS)))
+    model, read = random_model(ARCH), ReadSentence("", IDS, tuple(map(str, IDS)))
     whole = patterns_of(model, read)
     monkeypatch.setattr(module, "MOST_HEADS", 3)
     few = patterns_of(model, read)
@@ -123,6 +130,6 @@ def test_weights_that_are_no_numbers_are_a_reason() -> None:
     model = random_model(ARCH)
     with torch.no_grad():
         model.layers[1].attention.wq.weight.fill_(torch.nan)
-    assert patterns_of(model, Reading("", IDS, tuple(map(str, IDS)))).reason == (
+    assert patterns_of(model, ReadSentence("", IDS, tuple(map(str, IDS)))).reason == (
         "the weights of the pass are not all numbers"
     )

@@ -14,7 +14,7 @@ from llamalab.analytic.pass_shape import PassShape
 from llamalab.arch import LlamaArch
 from llamalab.checkpoints.checkpoint import weights_of
 from llamalab.comparison.comparison import Comparison
-from llamalab.comparison.what_if import GENERATED, told_run
+from llamalab.comparison.what_if import GENERATED, predicted_workload
 from llamalab.errors import DoesNotFitError, InputError, MissingError, UnknownNameError
 from llamalab.measure.device.cache_size import effective_cache_bytes
 from llamalab.measure.report import budget, phases
@@ -303,7 +303,7 @@ def test_decode_is_at_the_length_that_is_named(small, given, context, told):
     record = measure_report("mine", ARCH, device="cpu", dtype="fp32", prompt_tokens=16, **given)
     assert [(run.new_tokens, run.context_tokens) for run in record.passes] == [(16, 16), (1, context)]
     assert Comparison(record).kv.exact
-    assert (record.generate_tokens, told_run(Comparison(record)).generate) == (told, told or GENERATED)
+    assert (record.generate_tokens, predicted_workload(Comparison(record)).generate) == (told, told or GENERATED)
     assert all(row.op.flops_causal is not None for row in Comparison(record).rows if row.phase == "decode")
     assert record_from_json(record_to_json(record)) == record
 
