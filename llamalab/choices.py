@@ -30,6 +30,7 @@ STACK_NAMES = (  # of analytic/stacks.json, in its order
     "vllm",
     "vllm-0.12",
     "sglang",
+    "llama.cpp-2024",
     "llama.cpp",
     "llama.cpp-2023",
     "llama.cpp-2023-08",

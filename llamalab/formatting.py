@@ -44,14 +44,14 @@ def format_si(value: float, unit: str, digits: int = 2) -> str:
     return f"{value / 1e-9:.{digits}f} n{unit}" if value else f"0 {unit}"
 
 
-def format_seconds(value: float) -> str:
+def format_seconds(value: float, digits: int = 2) -> str:
     """Show a time in the unit that suits it.
 
     >>> format_seconds(0.0123), format_seconds(1390), format_seconds(100_000)
     ('12.30 ms', '23 min 10 s', '27 h 46 min')
     """
     if abs(value) < 120:
-        return format_si(value, "s")
+        return format_si(value, "s", digits)
     minutes, seconds = divmod(round(value), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours:,} h {minutes} min" if hours else f"{minutes} min {seconds} s"

@@ -6,7 +6,7 @@ GiB = 2**30 and GB = 10**9 are never mixed: "16G" is refused rather than guessed
 
 import re
 
-from llamalab.checks import MOST_COUNT, MOST_MEMORY_BYTES, whole
+from llamalab.checks import MOST_MEMORY_BYTES, whole
 from llamalab.errors import InputError, UnknownNameError
 from llamalab.startup.hints import NamedTuple
 
@@ -154,9 +154,7 @@ def parse_count(text: str, what: str = "count") -> int:
         if not match:
             raise InputError(f"{what} must be a whole number of at least 1; got {text!r}; try 4096, 4_096 or 4k")
         value = int(re.sub("[_,]", "", match[1])) * _TOKEN_SUFFIXES[match[2]]
-    if not 1 <= value <= MOST_COUNT:
-        raise InputError(f"{what} must be between 1 and {MOST_COUNT:,}; got {text!r}; try 4096, 4_096 or 4k")
-    return value
+    return whole(value, what)
 
 
 def parse_memory(text: str, what: str = "memory") -> int:

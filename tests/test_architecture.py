@@ -12,7 +12,7 @@ MAP = (ROOT / "docs" / "architecture.md").read_text()
 # From the bottom up; packages of one floor do not import each other.
 FLOORS = (
     {"errors", "startup", "version"},
-    {"checks", "choices", "plain_text", "files", "hardware"},
+    {"checks", "choices", "extras", "plain_text", "files", "hardware"},
     {"units"},
     {"formatting"},
     {"arch"},

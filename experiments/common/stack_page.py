@@ -62,7 +62,8 @@ HISTORY = (
     "units, which also work for every byte of elementwise kernels in llama.cpp; prompts of other requests come between",
     "tokens; fixed times go with the clock. llama.cpp's versions were split where its authors replaced kernels, and",
     "vLLM 0.12 from its neighbours after its two points had been seen: there others' prompts hardly delay a token.",
-    "How near a row is held to its parent was chosen among three by the folds of stacks with few points.",
+    "How near a row with few points is held to its parent is chosen inside each fit, by inner folds of what it sees;",
+    "the rule was written before that fit (`experiments/common/stack_pull.py`).",
     "Rules for weak sources are at the head of `experiments/fit_stacks.py` and were written before the first fit.",
     "Jetson Orin's fp16 peak with fp32 accumulation was taken as half of that with fp16 after its two prefills had",
     "been seen; Apple's CPU clusters got the bandwidth that was measured of them. No point was looked at besides",
@@ -88,6 +89,14 @@ HISTORY = (
     "llama.cpp on CPUs multiplies on the vector units, and the threads of a die share what it reads (threads as a",
     "row's source tells them, else one a core): folds went from 40 to 20 %. AutoAWQ on IPEX got a row of its own",
     "after one row for both had put its prefill of 32 tokens 49 % too slow.",
+    "",
+    "Last, with the residuals of the fit before in view: llama.cpp since b3200 multiplies packed weights as 8-bit",
+    "integers and got a row of its own, after its one prefill had been put 139 % too slow by that of early 2024 (whose",
+    "folds went from 10.2 to 7.8 % without it); its share of the int8 peak starts at 0.35, with that point seen. Cells",
+    "that the fit had put at zero are zero and no longer fitted: host times of TinyChat, MLC, AutoAWQ, transformers,",
+    "vLLM on AMD. gpt-fast takes the fixed time of a collective from all: its points cannot tell it from that of a",
+    "kernel. AutoAWQ's attention in decode has a share of its own, as three sequences took hardly longer than one.",
+    "Tried and left out: AutoAWQ with scores written to memory (folds 15.5 to 15.6 %).",
 )
 
 

@@ -2,7 +2,8 @@
 
 The spread of a phase is the 90 % quantile of the held-out |log error|, of folds for devices that are fitted and of
 left-out devices for others, at least MIN_SPREAD. Few errors do not tell a quantile: a row of fewer than FEW points
-takes its own together with that of all such rows, which weighs as POOL points do, where that is wider.
+takes its own together with that of all such rows, which weighs as POOL points do, where that is wider, and is never
+narrower than the row of points that it takes its other cells from.
 """
 
 import csv
@@ -21,12 +22,12 @@ MIN_SPREAD, QUANTILE = 0.06, 0.9
 FEW, POOL = 8, 3
 
 
-def spreads(points: Sequence[MeasuredPoint], errors: dict[int, float]) -> dict[str, float]:
+def spreads(points: Sequence[MeasuredPoint], errors: Sequence[float]) -> dict[str, float]:
     """The half-width by phase that holds 9 of 10 of these errors, as a ratio minus 1; of all where a phase has few."""
-    every = [abs(error) for error in errors.values()]
+    every = [abs(error) for error in errors]
     found = {}
     for phase in SPREAD_PHASES:
-        own = [abs(errors[i]) for i, point in enumerate(points) if _phase(point) == phase]
+        own = [abs(error) for point, error in zip(points, errors, strict=True) if _phase(point) == phase]
         found[phase] = round(max(MIN_SPREAD, float(np.expm1(_quantile(own if len(own) >= FEW else every)))), 3)
     return found
 
@@ -62,8 +63,12 @@ def widen(data: dict[str, Any]) -> None:
             errors.setdefault(line["constants"], []).append(float(line["fold_log_error"]))
     rows = {row["key"]: row for row in data["stacks"]}
     for key, width in pooled_spreads(errors).items():
-        rows[key]["spread"] = dict.fromkeys(SPREAD_PHASES, width)
-        rows[key]["unseen_spread"] = {p: max(width, value) for p, value in rows[key]["unseen_spread"].items()}
+        row, parent = rows[key], rows.get(rows[key]["parent"], {})
+        seen, unseen = (parent[kind] if parent.get("points") else {} for kind in ("spread", "unseen_spread"))
+        row["spread"] = {p: max(width, seen.get(p, 0.0)) for p in SPREAD_PHASES}
+        row["unseen_spread"] = {
+            p: max(row["spread"][p], unseen.get(p, 0.0), row["unseen_spread"][p]) for p in SPREAD_PHASES
+        }
 
 
 def keep(residuals: list[dict[str, Any]], rows: list[dict[str, str]]) -> None:

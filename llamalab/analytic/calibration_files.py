@@ -73,7 +73,10 @@ def read_constants(path: "Path", dtype: str) -> Constants:
 
 
 def parsed_constants(data: Mapping[str, Any], source: str, dtype: str) -> Constants:
-    """Constants from what read_calibration gives. Raises FormatError, or InputError for another dtype."""
+    """Constants from what read_calibration gives. Raises FormatError, or InputError for another dtype.
+
+    The interval is never narrower than rounds of the same pass were apart: beside other work so may be the next run.
+    """
     from llamalab.records.codec import (
         from_plain,  # here: it imports dataclasses, which a tier without a file does not need
     )
@@ -88,9 +91,10 @@ def parsed_constants(data: Mapping[str, Any], source: str, dtype: str) -> Consta
         for key in ("device", "dtype", "made_on"):
             from_plain(str, data[key], f"{key} of {source}")
         made_for, grade = data["dtype"], grades.read_grade(data.get("grade"))
-        poor = grade.name == "poor"
-        spread = max(_spread(errors), POOR_SPREAD if poor else 0.0)
-        basis = f"calibrated on {data['device']} {data['made_on']}{f' ({grade.words})' if poor else ''}"
+        scatter = from_plain(float | None, data.get("spread_between_rounds"), f"spread_between_rounds of {source}")
+        spread = max(_spread(errors), scatter or 0.0, POOR_SPREAD if grade.name == "poor" else 0.0)
+        said = f" ({grade.words})" if grade.name in ("poor", "fair") else ""
+        basis = f"calibrated on {data['device']} {data['made_on']}{said}"
         for name, rate in rates.items():
             _check(source, name, rate)
         kinds = {"collective"} | {

@@ -80,7 +80,7 @@ class PassLines:
         wide = all(window is None or window > _FEW + 1 for window, _ in arch.windows)
         self.is_straight = stored_whole and wide and (manner.unpack_rows is None or manner.unpack_rows > _FEW + 1)
         self._around = lru_cache(maxsize=3)(self._lines)
-        self._calls = lru_cache(maxsize=1)(self._find_calls)
+        self._calls, self.keys = lru_cache(maxsize=1)(self._find_calls), lru_cache(maxsize=256)(self._keys)
         self.times: dict[Any, Any] = {}  # of analytic.pass_times, by rates
 
     def table(self, batch: int, new_tokens: int, context_tokens: int) -> list[Line]:
@@ -112,7 +112,7 @@ class PassLines:
         """Rows of a mixture, which activates more experts the more rows there are."""
         return list(map(line_of, self._experts(rows))) if self.arch.experts else []
 
-    def keys(self, batch: int) -> list[Keys]:
+    def _keys(self, batch: int) -> list[Keys]:
         """Attention of a step, by window."""
         step = attention_ops(self.arch, self.shape)
         heads, split_heads = batch * self.arch.n_heads // self.shape.tensor_parallel, self.manner.split_heads

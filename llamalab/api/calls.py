@@ -2,6 +2,8 @@
 
 import re
 from argparse import Namespace
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import lru_cache
 
 from llamalab.api.results import Result
@@ -9,7 +11,7 @@ from llamalab.arch import LlamaArch
 from llamalab.cli import verb_parser
 from llamalab.cli.parser import Parser
 from llamalab.cli.remarks import HEARD
-from llamalab.errors import InputError, LlamaLabError, MissingError
+from llamalab.errors import InputError, LlamaLabError
 from llamalab.startup.hints import Any
 
 _parser = lru_cache(maxsize=None)(verb_parser)
@@ -20,11 +22,18 @@ def answered(verb: str, **given: Any) -> Result:
 
     Raises what the verb raises, with arguments where its sentences name options.
     """
+    with called(verb) as notes:
+        module, args = parsed(verb, given)
+        return Result(verb, module.answer(args), notes=notes)
+
+
+@contextmanager
+def called(verb: str) -> Iterator[list[str]]:
+    """The remarks of what runs inside, which go to its result; its errors in the words of Python."""
     notes: list[str] = []
     before = HEARD.set(notes)
     try:
-        module, args = parsed(verb, given)
-        return Result(verb, module.answer(args), notes=notes)
+        yield notes
     except LlamaLabError as error:
         raise in_words_of_python(error, verb) from None
     finally:
@@ -71,8 +80,3 @@ def in_words_of_python(error: LlamaLabError, verb: str) -> LlamaLabError:
     said = re.sub(r"(?<![\w-])--([a-z][a-z-]*)", lambda option: option[1].replace("-", "_"), said)
     error.args, error.message, error.hint = (said,), said, ""
     return error
-
-
-def need(package: str, what: str) -> MissingError:
-    """The error for a package that a method needs."""
-    return MissingError(f"{what} needs the Python package {package}; it is not installed; pip install {package}")

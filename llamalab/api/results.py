@@ -50,7 +50,8 @@ class Result:
 
     def __dir__(self) -> list[str]:
         methods = [name for name in vars(type(self)) if not name.startswith("_")]
-        return sorted({*self._answer.data, "rows", "notes", *methods})
+        own = [name for name in getattr(self._source, "__dict__", ()) if not name.startswith("_")]
+        return sorted({*self._answer.data, *own, "rows", "notes", *methods})
 
     def __repr__(self) -> str:
         return answer_text(self._answer, "table")

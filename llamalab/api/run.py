@@ -5,9 +5,9 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from llamalab.api.calculate import Counts, Model
-from llamalab.api.calls import answered, in_words_of_python, parsed
+from llamalab.api.calls import answered, called, parsed
 from llamalab.api.results import Result
-from llamalab.errors import InputError, LlamaLabError
+from llamalab.errors import InputError
 from llamalab.startup.hints import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -74,33 +74,34 @@ def _bench_of(model: Any, sizes: dict[str, Any], refused: dict[str, object]) -> 
     from llamalab.cli.bench_output import bench_answer
     from llamalab.measure.bench.in_memory import measure_bench_of
 
-    try:
+    with called("bench"):
         module, args = parsed("bench", sizes)
         cases = module.cases_of(args)
-    except LlamaLabError as error:
-        raise in_words_of_python(error, "bench") from None
     rows = list(measure_bench_of(model, cases, name=type(model).__name__, repetitions=args.repetitions))
     return Result("bench", bench_answer(rows))
 
 
-def profile(model: Any = "7b", **options: Any) -> Any:
+def profile(model: Any = "7b", **options: Any) -> Result:
     """Where the time and the memory of a pass go, operation by operation.
 
     `model` is a preset, a path or an architecture, of which as many blocks as fit are measured; `options` are then
     those of `llamalab profile`: phase, prompt, batch, device, dtype, attention, full, roofs, trace, beside. It may also
     be a Transformer or a transformers LlamaForCausalLM in memory, measured as it is; `options` are then those of
-    llamalab.measure.profile.run.measure_profile, and a records.profile.Profile comes back.
+    llamalab.measure.profile.run.measure_profile.
+
+    Beside the figures, every attribute of the records.profile.Profile is there: `.phases`, `.roofs`, `.notes`.
     """
+    from llamalab.cli.profile_output import profile_answer
+
     if not isinstance(model, Model):
         from llamalab.measure.profile.run import measure_profile
 
-        return measure_profile(model, **options)
-    try:
+        found = measure_profile(model, **options)
+        return Result("profile", profile_answer([found]), found)
+    with called("profile") as notes:
         module, args = parsed("profile", {"model": model, **options})
         profiles, _ = module.measured(args)
-    except LlamaLabError as error:
-        raise in_words_of_python(error, "profile") from None
-    return Result("profile", module.profile_answer(profiles), profiles[0])
+    return Result("profile", profile_answer(profiles), profiles[0], notes=notes)
 
 
 def measure(
@@ -144,9 +145,9 @@ def measure(
     from llamalab.measure.report.patterns import read_sentence
     from llamalab.measure.report.run import measure_report
 
-    name, arch, weights = model_to_measure(model)
-    return of_record(
-        measure_report(
+    with called("measure"):  # the record's own notes tell of the weights
+        name, arch, weights = model_to_measure(model)
+        record = measure_report(
             name,
             arch,
             device=device,
@@ -163,7 +164,7 @@ def measure(
             read=read_sentence(model, weights, text, tokenizer),
             progress=progress,
         )
-    )
+    return of_record(record)
 
 
 def report(

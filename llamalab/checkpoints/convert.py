@@ -32,6 +32,7 @@ from llamalab.checkpoints.text_side import (
 from llamalab.checkpoints.vocabulary import resized
 from llamalab.choices import QUANTISERS, WRITTEN_FORMATS
 from llamalab.errors import InputError, UnknownNameError
+from llamalab.extras import check_extra
 from llamalab.files.outputs import check_new, new_outputs, replacing
 from llamalab.model import Transformer
 from llamalab.model.dtypes import activation_dtype
@@ -87,6 +88,8 @@ def _check(to: str, wishes: Wishes) -> None:
         activation_dtype(wishes.dtype)
     if to in ("llama2c", "onnx") and wishes.dtype not in (None, "fp32"):
         raise InputError(f"dtype of a {to} file must be fp32; got {wishes.dtype!r}")
+    if to == "onnx":
+        check_extra("onnx", "ONNX")
     if wishes.shards != 1 and to != "meta":
         raise InputError(f"shards must be asked for with meta only; got {wishes.shards} with {to}")
 

@@ -15,7 +15,8 @@ from typing import Any
 
 import torch
 
-from llamalab.errors import FormatError, MissingError
+from llamalab.errors import FormatError
+from llamalab.extras import missing
 from llamalab.files.outputs import check_new, new_outputs
 from llamalab.model import Transformer
 
@@ -103,9 +104,7 @@ def _needs(package: str) -> Any:
     try:
         return import_module(package)
     except ModuleNotFoundError:
-        raise MissingError(
-            f"ONNX needs the Python package {package}; it is not installed; pip install onnxscript onnxruntime"
-        ) from None
+        raise missing(package, "ONNX") from None
 
 
 @contextmanager

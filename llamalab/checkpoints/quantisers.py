@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from llamalab.errors import MissingError
+from llamalab.extras import missing
 
 UNQUANTISED = ("q8_0", "q5_1", "q5_0", "q4_1", "q4_0")
 OF_LLAMA_CPP = ("q6_k", "q5_k", "q4_k")
@@ -23,7 +23,7 @@ def package() -> Any:
     try:
         import gguf
     except ModuleNotFoundError:
-        raise MissingError("a GGUF file needs the Python package gguf; it is not installed; pip install gguf") from None
+        raise missing("gguf", "a GGUF file") from None
     return gguf
 
 
@@ -69,10 +69,7 @@ def _llama_cpp() -> Any:
 
         call = ctypes.CDLL(xllamacpp.__file__).ggml_quantize_chunk
     except (ImportError, OSError, AttributeError):
-        raise MissingError(
-            f"{', '.join(OF_LLAMA_CPP)} need llama.cpp's quantiser, from the Python package xllamacpp; it is not "
-            "installed; pip install llamalab[llama-cpp]"
-        ) from None
+        raise missing("xllamacpp", f"each of {', '.join(OF_LLAMA_CPP)}") from None
     call.restype = ctypes.c_size_t
     call.argtypes = [ctypes.c_int, ctypes.c_void_p, ctypes.c_void_p, *[ctypes.c_int64] * 3, ctypes.c_void_p]
     return call

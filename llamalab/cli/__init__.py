@@ -138,7 +138,10 @@ def _run(argv: list[str]) -> int:
     if verb.startswith("-"):
         raise InputError(f"options must follow a verb; got {verb!r}; see llamalab --help")
     if verb not in VERBS:
-        raise UnknownNameError("verb", verb, VERBS)
+        from llamalab.cli.meanings import VERBS_MEANT  # here: only a mistake needs it
+
+        meant = VERBS_MEANT.get(verb.lower())
+        raise UnknownNameError("verb", verb, VERBS, nearest=[meant] if meant else None)
     return _run_verb(verb, argv[1:])
 
 
@@ -155,6 +158,10 @@ def _run_verb(verb: str, argv: list[str]) -> int:
             from llamalab.cli.asked_files import check_out  # here: most answers are printed
 
             check_out(args)
+        if getattr(args, "device", None) is not None:
+            from llamalab.measure.device.kinds import check_driver
+
+            check_driver(args.device)
         if getattr(module, "ON_RANKS", False):
             code = ranks.run_verb(module, args, [verb, *argv], spoken)
         else:
@@ -162,14 +169,12 @@ def _run_verb(verb: str, argv: list[str]) -> int:
         for old in parser.old_names_used:
             print(f"note: {old} is called {parser.renamed[old]} now", file=sys.stderr)
         return code
-    except ModuleNotFoundError as missing:
-        if (missing.name or "").partition(".")[0] == "llamalab":
+    except ModuleNotFoundError as absent:
+        if (absent.name or "").partition(".")[0] == "llamalab":
             raise
-        from llamalab.cli.extras import advice
+        from llamalab.extras import missing
 
-        raise MissingError(
-            f"llamalab {verb} needs the Python package {missing.name}; it is not installed; {advice(missing.name)}"
-        ) from missing
+        raise missing(absent.name, f"llamalab {verb}") from absent
 
 
 def verb_parser(verb: str) -> "tuple[Any, Parser]":

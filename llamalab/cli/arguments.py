@@ -7,12 +7,11 @@
 """
 
 import argparse
-import os
 from collections.abc import Callable, Iterable
 
 from llamalab.arch import LlamaArch
 from llamalab.choices import ATTENTION_BACKENDS, FORMATS, plain_dtype
-from llamalab.cli.find_model import find_model
+from llamalab.cli.find_model import find_model, split_paths
 from llamalab.errors import InputError, UnknownNameError
 from llamalab.startup.hints import TYPE_CHECKING, TypeVar
 from llamalab.units import DTYPES, PLAIN_DTYPES, QUANTISED, parse_count, parse_memory
@@ -171,6 +170,20 @@ def add_kv_storage(parser: argparse.ArgumentParser, usual: str = "as --dtype") -
     )
 
 
+def add_place(parser: argparse.ArgumentParser, kinds: Iterable[str], default: str) -> None:
+    """--device where one of several of a kind can be named: cuda is cuda:0."""
+    words = tuple(kinds)
+
+    def read(text: str) -> str:
+        kind, colon, number = text.partition(":")
+        if kind not in words or (colon and not (kind == "cuda" and number.isdecimal())):
+            raise InputError(f"--device must be {', '.join(words)} or cuda:N; got {text!r}; try cpu")
+        return text
+
+    about = f"{', '.join(words)} or cuda:N (default: {default})"
+    parser.add_argument("--device", type=_sentenced(read), default=default, metavar="NAME", help=about)
+
+
 def add_shared(parser: argparse.ArgumentParser) -> None:
     """`--tensor-parallel N` of a calculation, one or several: devices that share the model."""
     parser.add_argument(
@@ -188,26 +201,12 @@ def add_format(parser: argparse.ArgumentParser) -> None:
     """--format, --out and -v: how the answer is shown, and where."""
     add_choice(parser, "--format", FORMATS, "table", "how the answer is printed")
     parser.add_argument("--out", metavar="FILE", help="write the answer to a file instead of printing it")
+    add_verbose(parser)
+
+
+def add_verbose(parser: argparse.ArgumentParser) -> None:
+    """-v: the table whole."""
     parser.add_argument("-v", "--verbose", action="store_true", help="every column, however wide, with the sources")
-
-
-def split_paths(text: str) -> list[str]:
-    """Names with commas between them, where a path that exists may have commas itself.
-
-    >>> split_paths("7b, 13b,config.json")
-    ['7b', '13b', 'config.json']
-    """
-    parts, names = text.split(","), []
-    while parts:
-        ends = [end for end in range(len(parts), 1, -1) if _is_there(",".join(parts[:end]))]
-        end = ends[0] if ends else 1
-        names.append(",".join(parts[:end]).strip())
-        parts = parts[end:]
-    return [name for name in names if name]
-
-
-def _is_there(path: str) -> bool:
-    return "\0" not in path and os.path.lexists(path.strip())
 
 
 def chosen_model(args: argparse.Namespace) -> tuple[str, LlamaArch]:

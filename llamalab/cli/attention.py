@@ -1,17 +1,19 @@
 """`llamalab attention`: naive against flash, kernel by kernel, predicted and measured on this machine."""
 
 import argparse
-import sys
 from itertools import product
 
 from llamalab.analytic.attention_cost import AttentionShape
 from llamalab.choices import ACTIVATION_DTYPES, ATTENTION_BACKENDS, PHASES
-from llamalab.cli.arguments import add_choice, add_count, add_format, counts
+from llamalab.cli.arguments import add_choice, add_count, add_dtypes, add_format, add_place, counts
+from llamalab.cli.combinations import with_formats
 from llamalab.cli.delivery import give
 from llamalab.cli.output import Answer, Column, Table, note, percent
 from llamalab.cli.parser import Parser
+from llamalab.cli.progress import Progress
 from llamalab.errors import InputError, UnavailableError, UnknownNameError
-from llamalab.formatting import format_bytes, format_si
+from llamalab.formatting import format_bytes, format_seconds, format_si
+from llamalab.measure.device.kinds import DEVICES
 from llamalab.startup.hints import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -23,10 +25,6 @@ EXAMPLES = (
     "llamalab attention --context 256-8192*2 --heads 32 --kv-heads 32,8,1 --attention naive,flash,triton",
     "llamalab attention --phase decode --context 4096 --batch 1-32*2 --heads 32 --kv-heads 8 --format csv",
 )
-
-
-def _time(value: float) -> str:
-    return format_si(value, "s")
 
 
 def _error(value: float) -> str:
@@ -42,8 +40,8 @@ _COLUMNS = (
     Column("n_kv_heads", "KV heads"),
     Column("batch", "batch"),
     Column("context_tokens", "tokens"),
-    Column("time_s", "time", _time),
-    Column("predicted_s", "predicted", _time),
+    Column("time_s", "time", format_seconds),
+    Column("predicted_s", "predicted", format_seconds),
     Column("time_error", "error", _error),
     Column("naive_ratio", "naive/this", _times),
     Column("predicted_ratio", "predicted", _times),
@@ -71,9 +69,9 @@ def configure(parser: Parser) -> None:
     about = "backends, with commas between them (default: naive,sdpa); math, flash, efficient and cudnn are PyTorch's"
     parser.add_argument("--attention", default="naive,sdpa", metavar="NAMES", help=about)
     parser.rename("--backend", "--attention")
-    parser.add_argument("--device", default="auto", metavar="auto|cpu|cuda", help="where (default: auto)")
+    add_place(parser, DEVICES, "auto")
     add_count(parser, "--rounds", "rounds of samples at least", default=7)
-    add_choice(parser, "--dtype", ACTIVATION_DTYPES, "bf16", "storage of q, k and v")
+    add_dtypes(parser, "storage of q, k and v", known=ACTIVATION_DTYPES)
     add_format(parser)
 
 
@@ -97,10 +95,10 @@ def _shapes(args: argparse.Namespace) -> list[AttentionShape]:
             args.heads,
             heads,
             args.head_dim,
-            args.dtype,
-            args.dtype,
+            dtype,
+            dtype,
         )
-        for heads, batch, length in product(kv_heads, args.batch, sorted(args.context))
+        for dtype, heads, batch, length in product(args.dtype, kv_heads, args.batch, sorted(args.context))
     ]
 
 
@@ -110,18 +108,19 @@ def _measure(args: argparse.Namespace, shapes: list[AttentionShape]) -> "list[La
 
     from llamalab.attention import get_backend
     from llamalab.measure.attention.lab import lab_machine, run_lab
+    from llamalab.measure.timing.deadline import part_of
     from llamalab.measure.timing.timer import Plan
 
-    backends = [get_backend(name) for name in names]
-    machine, remark = lab_machine(args.device, args.dtype, shapes)
-    if remark:
-        note(remark)
-    with torch.inference_mode():
-        return run_lab(machine, shapes, backends, Plan(1.0, args.rounds, 100), _progress)
-
-
-def _progress(label: str, done: float) -> None:
-    print(f"  {label}", file=sys.stderr)
+    backends, rows = [get_backend(name) for name in names], []
+    with Progress() as progress, torch.inference_mode():
+        for number, dtype in enumerate(args.dtype):
+            alike = [shape for shape in shapes if shape.dtype == dtype]
+            machine, remark = lab_machine(args.device, dtype, alike)
+            if remark:
+                note(remark, once=True)
+            own = part_of(progress, number / len(args.dtype), (number + 1) / len(args.dtype))
+            rows += run_lab(machine, alike, backends, Plan(1.0, args.rounds, 100), own)
+    return rows
 
 
 def _answer(args: argparse.Namespace, rows: "list[LabRow]") -> Answer:
@@ -132,34 +131,36 @@ def _answer(args: argparse.Namespace, rows: "list[LabRow]") -> Answer:
     ]
     errors = sorted(abs(row["ratio_error"]) for row in shown if row["ratio_error"] is not None)
     lead = (
-        f"{args.phase}, {args.heads} heads of {args.head_dim} in {args.dtype}; "
+        f"{args.phase}, {args.heads} heads of {args.head_dim} in {', '.join(args.dtype)}; "
         "naive/this is how many times as fast as naive, in the same rounds",
         *(f"  {_sentence(crossing)}" for crossing in crossings),
         *((f"  predicted ratios: worst error {percent(errors[-1])} over {len(errors)} rows",) if errors else ()),
         *(f"  {failure}" for failure in failures),
     )
     data = {"phase": args.phase, "basis": "measured", "rows": shown, "crossovers": crossings}
-    return Answer(data, lead, (Table(_COLUMNS, shown),))
+    return Answer(data, lead, (Table(with_formats(_COLUMNS, shown, "backend"), shown),))
 
 
 def _crossings(rows: "list[LabRow]") -> list[dict[str, Any]]:
-    """Per backend, KV heads and batch: from which context on it is faster than naive."""
+    """Per backend, dtype, KV heads and batch: from which context on it is faster than naive."""
     from llamalab.measure.attention.lab import crossover_tokens
 
-    families: dict[tuple[str, int, int], list[LabRow]] = {}
+    families: dict[tuple[str, str, int, int], list[LabRow]] = {}
     for row in rows:
+        shape = row.shape
         if row.point.backend != "naive" and row.ratio is not None:
-            families.setdefault((row.point.backend, row.shape.n_kv_heads, row.shape.batch), []).append(row)
+            families.setdefault((row.point.backend, shape.dtype, shape.n_kv_heads, shape.batch), []).append(row)
     return [
         {
             "backend": backend,
+            "dtype": dtype,
             "n_kv_heads": heads,
             "batch": batch,
             "crossover_tokens": crossover_tokens(family),
             "predicted_crossover_tokens": crossover_tokens(family, predicted=True),
             "longest_tokens": max(row.shape.context_tokens for row in family),
         }
-        for (backend, heads, batch), family in families.items()
+        for (backend, dtype, heads, batch), family in families.items()
     ]
 
 
@@ -168,8 +169,9 @@ def _sentence(crossing: dict[str, Any]) -> str:
         return f"from {length} tokens on" if length else f"at no length up to {crossing['longest_tokens']}"
 
     return (
-        f"crossover: {crossing['backend']} ({crossing['n_kv_heads']} KV heads, batch {crossing['batch']}) is faster "
-        f"than naive {words(crossing['crossover_tokens'])}; predicted: {words(crossing['predicted_crossover_tokens'])}"
+        f"crossover: {crossing['backend']} ({crossing['dtype']}, {crossing['n_kv_heads']} KV heads, batch "
+        f"{crossing['batch']}) is faster than naive {words(crossing['crossover_tokens'])}; "
+        f"predicted: {words(crossing['predicted_crossover_tokens'])}"
     )
 
 

@@ -11,14 +11,14 @@ from llamalab.cli.arguments import (
     add_choice,
     add_count,
     add_kv_storage,
+    add_verbose,
     add_weight_storage,
     count,
     one_of,
-    split_paths,
 )
 from llamalab.cli.bench_output import FORMS, BenchOutput, bench_answer
 from llamalab.cli.counts import parse_counts
-from llamalab.cli.find_model import model_to_measure
+from llamalab.cli.find_model import model_to_measure, note_beyond, split_paths
 from llamalab.cli.output import Answer
 from llamalab.cli.parser import Parser
 from llamalab.cli.progress import Progress
@@ -91,13 +91,14 @@ def configure(parser: Parser) -> None:
         help="csv, jsonl and md come row by row, table and json at the end (default: table)",
     )
     parser.add_argument("--out", type=Path, metavar="FILE", help="write the rows to a file, whole after every row")
+    add_verbose(parser)
 
 
 def run(args: argparse.Namespace) -> int:
     """Measure, and print or write each row as it is done; rows before a Ctrl-C are kept."""
     if args.out is not None:
         check_target(args.out)
-    rows = BenchOutput(args.format, args.out)
+    rows = BenchOutput(args.format, args.out, verbose=args.verbose)
     with Progress() as progress:
         try:
             for row in _measured(args, progress):
@@ -116,7 +117,10 @@ def answer(args: argparse.Namespace) -> Answer:
 def _measured(args: argparse.Namespace, progress: Progress) -> "Iterator[BenchRow]":
     models = [model_to_measure(name) for name in split_paths(args.model)]
     cases = cases_of(args)
+    for _, arch, _ in models:
+        note_beyond(arch, max(case.context for case in cases))
     from llamalab.measure.bench.run import measure_bench
+    from llamalab.measure.timing.deadline import part_of
 
     # Generators validate their arguments when made, so that an error is raised before the first test.
     benches = [
@@ -135,17 +139,12 @@ def _measured(args: argparse.Namespace, progress: Progress) -> "Iterator[BenchRo
             repetitions=args.repetitions,
             weights=weights,
             team=getattr(args, "team", None),
-            progress=_part(progress, index, len(models)),
+            progress=part_of(progress, index / len(models), (index + 1) / len(models)),
         )
         for index, (name, arch, weights) in enumerate(models)
     ]
     for bench in benches:
         yield from bench
-
-
-def _part(progress: Progress, index: int, models: int) -> Callable[[str, float], None]:
-    """The share of the progress that belongs to one of the models."""
-    return lambda label, done: progress(label, (index + done) / models)
 
 
 def cases_of(args: argparse.Namespace) -> "list[BenchCase]":

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from llamalab.cli.output import Answer, Column, Table, answer_text, keep, percent
+from llamalab.cli.terminal import fitted_to_terminal
 from llamalab.formatting import format_bytes, format_seconds, format_si
 from llamalab.startup.hints import TYPE_CHECKING, Any
 
@@ -23,9 +24,9 @@ FORMS = ("table", *STREAMED, "json")
 class BenchOutput:
     """Rows on their way to stdout or to a file."""
 
-    def __init__(self, form: str, out: Path | None) -> None:
+    def __init__(self, form: str, out: Path | None, *, verbose: bool = False) -> None:
         self.rows: list[BenchRow] = []
-        self._form, self._out, self._printed = form, out, ""
+        self._form, self._out, self._verbose, self._printed = form, out, verbose, ""
 
     def add(self, row: "BenchRow") -> None:
         """Write the row, or keep it for the end."""
@@ -43,11 +44,17 @@ class BenchOutput:
     def _print(self) -> None:
         from tqdm import tqdm
 
-        text = bench_text(self.rows, self._form) + "\n"
+        text = self._text() + "\n"
         # Around the progress bar, if there is one.
         tqdm.write(text.removeprefix(self._printed), file=sys.stdout, end="")
         sys.stdout.flush()
         self._printed = text
+
+    def _text(self) -> str:
+        """What is to be on stdout now."""
+        if self._form == "table":
+            return fitted_to_terminal(bench_answer(self.rows), verbose=self._verbose)
+        return bench_text(self.rows, self._form)
 
 
 def bench_text(rows: "list[BenchRow]", form: str) -> str:
@@ -60,10 +67,9 @@ def bench_text(rows: "list[BenchRow]", form: str) -> str:
         return answer_text(Answer({"rows": [row.to_dict() for row in rows]}, (), ()), form)
     if form == "csv":
         return answer_text(Answer({}, (), (Table((), [_flat(row) for row in rows]),)), form)
-    shown = [_shown(row) for row in rows]
     if form == "md":
-        return answer_text(Answer({}, (), (Table(_WIDE, shown),)), form)
-    return answer_text(Answer({}, _lead(rows), (Table(_NARROW, shown),)), form)
+        return answer_text(Answer({}, (), (Table(_WIDE, [_shown(row) for row in rows]),)), form)
+    return answer_text(bench_answer(rows), form)
 
 
 def bench_answer(rows: "list[BenchRow]") -> Answer:
@@ -117,7 +123,7 @@ def _remark(row: "BenchRow") -> str:
     disturbed = f"DISTURBED: {'; '.join(row.disturbances)}" if row.disturbances else None
     spread = _spread(row)
     above = "faster than the probes of its roof" if (row.gemm_fraction or row.stream_fraction) == 1.0 else None
-    return "; ".join(one for one in (row.reason, disturbed, spread, above) if one)
+    return "; ".join(one for one in (row.reason, disturbed, spread, above, *row.remarks) if one)
 
 
 def _spread(row: "BenchRow") -> str | None:
@@ -148,23 +154,25 @@ def _if_known(value: Any, show: Callable[[Any], str]) -> str | None:
 
 
 def _number(value: float) -> str:
-    return f"{value:,.2f}"
+    """With two digits behind the point, as llama-bench has them, and more where these would say nothing."""
+    return f"{value:,.2f}" if abs(value) >= 1 or not value else f"{value:.3g}"
 
 
 _RESULT = (
-    Column("blocks", "blocks"),
+    Column("blocks", "blocks", rank=2),
     Column("batch", "batch"),
-    Column("test", "test"),
-    Column("rate", "t/s"),
-    Column("ttft", "TTFT p50 / p90 / p99"),
-    Column("latency", "token p50 / p90 / p99"),
-    Column("reached", "reached"),
+    Column("test", "test", rank=-1),
+    Column("rate", "t/s", rank=-1),
+    Column("ttft", "TTFT p50 / p90 / p99", rank=2),
+    Column("latency", "token p50 / p90 / p99", rank=2),
+    Column("reached", "reached", rank=1),
     Column("fraction", "of roof"),
     Column("predicted", "predicted t/s"),
     Column("error", "error"),
-    Column("warmup", "warm-up"),
+    Column("warmup", "warm-up", rank=3),
 )
-_NARROW = (Column("model", "model"), *_RESULT, Column("remark", "remark"))
+_REMARK = Column("remark", "remark", rank=-1)  # warnings never go
+_NARROW = (Column("model", "model"), *_RESULT, _REMARK)
 _WIDE = (
     Column("model", "model"),
     Column("size", "size"),
@@ -176,5 +184,5 @@ _WIDE = (
     Column("kernel", "kernel"),
     *_RESULT,
     Column("predicted_from", "predicted from"),
-    Column("remark", "remark"),
+    _REMARK,
 )

@@ -16,12 +16,14 @@ from llamalab.cli.text_options import (
     add_sampling,
     add_text_model,
     check_paths,
+    check_sampling_options,
     open_model,
     open_tokenizer,
     print_text,
     sampler_of,
 )
 from llamalab.errors import InputError, UnknownNameError
+from llamalab.formatting import format_rate
 from llamalab.startup.hints import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -55,7 +57,7 @@ def configure(parser: Parser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Talk until the end of input."""
     check_paths(args)
-    sampler_of(args)  # invalid options are reported before a checkpoint is opened
+    check_sampling_options(args)
     from llamalab.text.dialog import check_marks
     from llamalab.text.prompt_formats import prompt_format
 
@@ -122,7 +124,7 @@ def _answer(chat: "Chat", question: str, *, stats: bool) -> None:
     if chat.finish_reason == "context":
         note(f"the model's context of {chat.cache.max_tokens:,} tokens is full; /reset begins anew")
     if stats:
-        rate = f"; {watch.decoded / watch.decode_s:.1f} tokens/s" if watch.decoded else ""
+        rate = f"; {format_rate(watch.decoded / watch.decode_s)} tokens/s" if watch.decoded else ""
         note(
             f"TTFT {1e3 * watch.first_s:.1f} ms{rate}; {reused} of the conversation's {len(chat.ids)} tokens "
             f"were in the cache, {watch.tokens} are new"

@@ -4,7 +4,7 @@ from argparse import Namespace
 from collections.abc import Callable, Iterable, Sequence
 from itertools import islice, product
 
-from llamalab.cli.arguments import split_paths
+from llamalab.cli.find_model import split_paths
 from llamalab.cli.output import Answer, Column, Table, thousands
 from llamalab.errors import LlamaLabError
 from llamalab.startup.hints import Any

@@ -6,6 +6,7 @@ from llamalab.cli.arguments import one_of
 from llamalab.cli.parser import Parser
 from llamalab.hardware import HARDWARE
 from llamalab.presets import PRESETS
+from llamalab.startup.hints import NamedTuple
 
 SUMMARY = "completion of verbs and options for bash, zsh or fish"
 EXAMPLES = (
@@ -15,6 +16,7 @@ EXAMPLES = (
 )
 SHELLS = ("bash", "zsh", "fish")
 _PATHS = ("--model", "--hardware")  # which take the path of a file too
+_FILE_WORDS = ("FILE", "PATH", "FOLDER", "DIR", ".json")  # in the metavar of an option that takes one
 _FILES = ' $(compgen -f -- "$now")'
 
 
@@ -34,13 +36,28 @@ def script(shell: str) -> str:
     return {"bash": _bash, "zsh": _zsh, "fish": _fish}[shell]()
 
 
-def _words(verb: str) -> list[tuple[str, tuple[str, ...], str]]:
-    """(option, the words that may follow, help) of a verb."""
+class _Completed(NamedTuple):
+    """An option as the shells complete it: the words that may follow, and whether a file may."""
+
+    name: str
+    about: str
+    takes_value: bool
+    words: tuple[str, ...]
+    takes_file: bool
+
+
+def _options(verb: str) -> list[_Completed]:
     from llamalab.cli.options_of import options_of
 
     known = {"--model": tuple(PRESETS), "--hardware": tuple(HARDWARE)}
     return [
-        (name, option.words or known.get(name, ()), option.about)
+        _Completed(
+            name,
+            _plain(option.about),
+            option.takes_value,
+            option.words or known.get(name, ()),
+            name in _PATHS or any(word in option.metavar for word in _FILE_WORDS),
+        )
         for option in options_of(verb)
         for name in option.names
         if name.startswith("--")
@@ -52,14 +69,14 @@ def _bash() -> str:
 
     cases = []
     for verb in VERBS:
-        words = _words(verb)
+        options = _options(verb)
         values = "\n".join(
-            f'        {verb},{option}) COMPREPLY=($(compgen -W "{" ".join(choices)}" -- "$now")'
-            f"{_FILES if option in _PATHS else ''}); return;;"
-            for option, choices, _ in words
-            if choices
+            f'        {verb},{option.name}) COMPREPLY=($(compgen -W "{" ".join(option.words)}" -- "$now")'
+            f"{_FILES if option.takes_file else ''}); return;;"
+            for option in options
+            if option.words
         )
-        names = " ".join(option for option, _, _ in words)
+        names = " ".join(option.name for option in options)
         cases.append((values, f'        {verb}) COMPREPLY=($(compgen -W "{names}" -- "$now"));;'))
     values = "\n".join(value for value, _ in cases if value)
     names = "\n".join(name for _, name in cases)
@@ -84,10 +101,7 @@ def _zsh() -> str:
     verbs = "\n".join(f"        '{verb}:{_plain(about)}'" for verb, about in VERBS.items())
     cases = []
     for verb in VERBS:
-        specs = " ".join(
-            f"'{option}[{_plain(about)}]{f':value:({chr(32).join(choices)})' if choices else ''}'"
-            for option, choices, about in _words(verb)
-        )
+        specs = " ".join(map(_zsh_option, _options(verb)))
         cases.append(f"        {verb}) _arguments {specs} '*:file:_files';;")
     body = "\n".join(cases)
     return f"""#compdef llamalab
@@ -103,7 +117,17 @@ _llamalab() {{
 {body}
     esac
 }}
-compdef _llamalab llamalab"""
+if [[ ${{funcstack[1]}} == _llamalab ]]; then _llamalab "$@"; else compdef _llamalab llamalab; fi"""
+
+
+def _zsh_option(option: _Completed) -> str:
+    """An option as _arguments reads it: what follows is one of some words, a file, either, or anything."""
+    if not option.takes_value:
+        return f"'{option.name}[{option.about}]'"
+    words = f"({' '.join(option.words)})"
+    either = f'{{_alternative "words:word:{words}" "files:file:_files"}}'
+    action = either if option.words and option.takes_file else words if option.words else "_files"
+    return f"'{option.name}=[{option.about}]:value:{action if option.words or option.takes_file else ' '}'"
 
 
 def _fish() -> str:
@@ -112,11 +136,13 @@ def _fish() -> str:
     lines = ["complete -c llamalab -n __fish_use_subcommand -f -a help -d 'the options of a verb'"]
     for verb, summary in VERBS.items():
         lines.append(f"complete -c llamalab -n __fish_use_subcommand -f -a {verb} -d '{_plain(summary)}'")
-        for option, choices, about in _words(verb):
-            words = f" -x -a '{' '.join(choices)}'" if choices else ""
+        for option in _options(verb):
+            # -r: a value follows; -f: and it is no file.
+            value = (" -r" if option.takes_file else " -r -f") if option.takes_value else ""
+            words = f" -a '{' '.join(option.words)}'" if option.words else ""
             lines.append(
-                f"complete -c llamalab -n '__fish_seen_subcommand_from {verb}' -l {option[2:]}{words} "
-                f"-d '{_plain(about)}'"
+                f"complete -c llamalab -n '__fish_seen_subcommand_from {verb}' -l {option.name[2:]}{value}{words} "
+                f"-d '{option.about}'"
             )
     return "\n".join(lines)
 

@@ -5,6 +5,7 @@ import argparse
 from llamalab.choices import ACTIVATION_DTYPES, QUANTISERS, WRITTEN_FORMATS
 from llamalab.cli.arguments import add_count, count, one_of
 from llamalab.errors import InputError
+from llamalab.extras import check_extra
 from llamalab.files.inputs import check_exists
 from llamalab.plain_text import printable
 from llamalab.text.vocabularies import VOCABULARIES
@@ -61,6 +62,8 @@ def run(args: argparse.Namespace) -> int:
     for path, what in ((source, "checkpoint"), (args.lora, "adapter"), (args.tokenizer, "tokenizer")):
         if path is not None:
             check_exists(path, what)
+    if args.to == "onnx":
+        check_extra("onnx", "ONNX")
     from llamalab.checkpoints.convert import Wishes, convert
 
     wishes = Wishes(args.dtype, args.shards, args.lora, args.vocab_size, args.tokenizer)

@@ -12,7 +12,7 @@ from functools import lru_cache
 
 from llamalab.analytic.calibration_files import measured_spec
 from llamalab.checks import MOST_MEMORY_BYTES
-from llamalab.cli.arguments import split_paths
+from llamalab.cli.find_model import split_paths
 from llamalab.cli.output import note
 from llamalab.errors import FormatError, InputError
 from llamalab.files.inputs import read_object

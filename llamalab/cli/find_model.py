@@ -55,6 +55,14 @@ def model_to_measure(name: str | LlamaArch) -> "tuple[str, LlamaArch, Weights | 
     return short_name(name), arch if weights is None else weights.arch, weights
 
 
+def note_beyond(arch: LlamaArch, tokens: int) -> None:
+    """Note, before it is measured, that a run is longer than the model was trained for."""
+    from llamalab.arch.positions import beyond_positions  # here: only measurements ask for it
+
+    if beyond := beyond_positions(arch, tokens):
+        note(beyond, once=True)
+
+
 def is_checkpoint(name: str | LlamaArch) -> bool:
     """Whether a model is given as a path that can hold weights: no preset, config or architecture."""
     named = isinstance(name, LlamaArch) or name in PRESETS or name.lower().endswith(".json")
@@ -121,3 +129,22 @@ def own_storage(
     asked = argparse.Namespace()
     vars(asked).update(vars(args) | formats, model=model)
     return asked, take_storage(asked)
+
+
+def split_paths(text: str) -> list[str]:
+    """Names with commas between them, where a path that exists may have commas itself.
+
+    >>> split_paths("7b, 13b,config.json")
+    ['7b', '13b', 'config.json']
+    """
+    parts, names = text.split(","), []
+    while parts:
+        ends = [end for end in range(len(parts), 1, -1) if _is_there(",".join(parts[:end]))]
+        end = ends[0] if ends else 1
+        names.append(",".join(parts[:end]).strip())
+        parts = parts[end:]
+    return [name for name in names if name]
+
+
+def _is_there(path: str) -> bool:
+    return "\0" not in path and os.path.lexists(path.strip())

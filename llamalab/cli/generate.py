@@ -19,6 +19,7 @@ from llamalab.cli.text_options import (
     add_sampling,
     add_text_model,
     check_paths,
+    check_sampling_options,
     open_model,
     open_tokenizer,
     print_text,
@@ -88,11 +89,11 @@ def run(args: argparse.Namespace) -> int:
     # Everything that can be wrong with the options is said before a checkpoint is opened.
     if "" in args.stop:
         raise InputError("--stop must have at least one character; got an empty text")
-    sampler_of(args)
-    from llamalab.text.generate import Generation
-
+    check_sampling_options(args)
     tokenizer = open_tokenizer(args)
     prompts_ids, stop_ids = _prompts_ids(args, tokenizer, prompts)
+    from llamalab.text.generate import Generation  # here: it imports torch
+
     model = open_model(args, tokenizer)
     generations = [
         Generation(

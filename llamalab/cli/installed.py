@@ -7,7 +7,7 @@ import sys
 from collections.abc import Iterator
 from importlib.metadata import PackageNotFoundError, requires, version
 
-from llamalab.cli.extras import EXTRAS
+from llamalab.extras import EXTRAS
 from llamalab.plain_text import in_one_line
 from llamalab.startup.hints import TYPE_CHECKING, NamedTuple
 

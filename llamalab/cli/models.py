@@ -6,13 +6,13 @@ from llamalab.analytic.kv_cache import kv_bytes_per_token
 from llamalab.analytic.params import parameter_count, weight_bytes
 from llamalab.arch import ALWAYS_STORED, LlamaArch
 from llamalab.arch.runnable import model_refusal
-from llamalab.cli.arguments import add_choice, add_format
+from llamalab.cli.arguments import add_dtypes, add_format
+from llamalab.cli.combinations import with_formats
 from llamalab.cli.delivery import give
 from llamalab.cli.output import Answer, Column, Table, thousands
 from llamalab.formatting import format_bytes
 from llamalab.presets import PRESETS
 from llamalab.startup.hints import Any
-from llamalab.units import PLAIN_DTYPES
 
 SUMMARY = "the known models and their sizes"
 EXAMPLES = ("llamalab models", "llamalab models --dtype int8", "llamalab models --format csv")
@@ -37,7 +37,7 @@ _COLUMNS = (
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """The options of `llamalab models`."""
-    add_choice(parser, "--dtype", PLAIN_DTYPES, "bf16", "storage of weights and KV cache")
+    add_dtypes(parser, "storage of weights and KV cache")
     add_format(parser)
 
 
@@ -55,15 +55,16 @@ def answer(args: argparse.Namespace) -> Answer:
             "title": preset.title,
             "parameters": parameter_count(preset.arch),
             **_sizes(preset.arch),
-            "dtype": args.dtype,
-            "weight_bytes": weight_bytes(preset.arch, args.dtype),
-            "kv_bytes_per_token": kv_bytes_per_token(preset.arch, args.dtype),
+            "dtype": dtype,
+            "weight_bytes": weight_bytes(preset.arch, dtype),
+            "kv_bytes_per_token": kv_bytes_per_token(preset.arch, dtype),
             "source": preset.source,
         }
         for name, preset in PRESETS.items()
+        for dtype in args.dtype
     ]
-    lead = (f"Models that --model knows by name; sizes in {args.dtype}:",)
-    return Answer({"basis": "exact", "models": rows}, lead, (Table(_COLUMNS, rows),))
+    lead = (f"Models that --model knows by name; sizes in {', '.join(args.dtype)}:",)
+    return Answer({"basis": "exact", "models": rows}, lead, (Table(with_formats(_COLUMNS, rows, "model"), rows),))
 
 
 def _sizes(arch: LlamaArch) -> dict[str, Any]:

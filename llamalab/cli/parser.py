@@ -9,6 +9,7 @@ import re
 from collections.abc import Iterable
 from itertools import pairwise
 
+from llamalab.cli.whole_model import with_whole_models
 from llamalab.errors import InputError
 from llamalab.startup.hints import TYPE_CHECKING, Any, NoReturn
 
@@ -35,6 +36,7 @@ class Parser(argparse.ArgumentParser):
     def __init__(self, prog: str, summary: str, examples: Iterable[str]) -> None:
         self.renamed: dict[str, str] = {}
         self.old_names_used: list[str] = []
+        self._given: list[str] = []  # names of options of the current line, as written
         self._known_words: dict[str, tuple[str, Any]] = {}  # arguments of earlier calls, and their parsed form
         self._plain: tuple[dict[str, argparse.Action], dict[str, Any]] | None = None
         super().__init__(
@@ -74,11 +76,14 @@ class Parser(argparse.ArgumentParser):
         return None if action is None else action.nargs != 0
 
     def read(self, argv: Iterable[str]) -> argparse.Namespace:
-        """The options of a command line, old names taken for the new."""
-        given = list(argv)
+        """The options of a command line, old names taken for the new, a checkpoint named by one of its files whole."""
+        return with_whole_models(self._read(list(argv)))
+
+    def _read(self, given: list[str]) -> argparse.Namespace:
         if (plain := self._read_plain(given)) is not None:
             return plain
         words = [self._today(word) for word in given]
+        self._given = [word.partition("=")[0] for word in words]
         self._refuse_empty(words)
         places = [action for action in self._actions if not action.option_strings]
         if len(places) > 1 and any(action.nargs in ("?", "*") for action in places):
@@ -168,6 +173,13 @@ class Parser(argparse.ArgumentParser):
 
     def _sentence(self, message: str) -> str:
         see = f"see {self.prog} --help"
+        # Said before what is missing, or has no such value: -ngl of another tool is read as -n with the value gl.
+        known = self._option_string_actions
+        foreign = [
+            name for name in self._given if re.fullmatch(r"-[a-z]{2,}|--[a-z][a-z-]*", name) and name not in known
+        ]
+        if foreign and not message.startswith("argument --"):
+            return self._unknown(foreign[0])
         if unknown := re.match(r"unrecognized arguments: (\S+)", message):
             return self._unknown(unknown[1])
         if option := re.fullmatch(r"argument (\S+): (.*)", message, re.DOTALL):
@@ -179,18 +191,24 @@ class Parser(argparse.ArgumentParser):
             if wrong := re.fullmatch(r"invalid (int|float) value: (.*)", option[2]):
                 kind = "a whole number" if wrong[1] == "int" else "a number"
                 return f"{name} must be {kind}; got {wrong[2]}; {see}"
-            # Messages of our own types begin with the option's name and are sentences already.
-            return option[2] if option[2].startswith(tuple(option[1].split("/"))) else f"{name}: {option[2]}; {see}"
+            return self._as_written(option[1].split("/"), option[2]) or f"{name}: {option[2]}; {see}"
         if needed := re.fullmatch(r"one of the arguments (.*) is required", message):
             return f"one of {' or '.join(needed[1].split())} must be given; got neither; {see}"
         if needed := re.fullmatch(r"the following arguments are required: (.*)", message):
             return f"{needed[1].replace('-m/--model', '--model')} must be given; {see}"
         return f"{message}; {see}"
 
+    def _as_written(self, names: list[str], said: str) -> str | None:
+        """What our own types say, which begins with a name of the option, with the name that was written; else None."""
+        begun = next((name for name in sorted(names, key=len, reverse=True) if said.startswith(name)), None)
+        written = [name for name in self._given if name in names]
+        return None if begun is None else (written or [begun])[-1] + said[len(begun) :]
+
     def _unknown(self, given: str) -> str:
         option = given.partition("=")[0]
         if not option.startswith("-"):
-            return f"{self.prog} takes no argument {given!r}; see {self.prog} --help"
+            meant = f"write --model {given} where it is a model, or see" if "--model" in self.options else "see"
+            return f"{self.prog} takes no argument {given!r}; {meant} {self.prog} --help"
         return f"{self.prog} has no option {option}; {self._advice(option)}"
 
     def _advice(self, option: str) -> str:

@@ -15,7 +15,7 @@ from llamalab.cli.arguments import (
     add_weight_storage,
 )
 from llamalab.cli.delivery import give
-from llamalab.cli.find_model import model_to_measure
+from llamalab.cli.find_model import model_to_measure, note_beyond
 from llamalab.cli.output import Answer, note
 from llamalab.cli.parser import Parser
 from llamalab.cli.profile_output import profile_answer
@@ -100,11 +100,12 @@ def _measure(
 ) -> "tuple[list[Profile], list[Path]]":
     label, arch, weights = model_to_measure(args.model)  # before torch: a name may be wrong
     from llamalab.measure.device.machine import resolve_device
-    from llamalab.measure.profile.run import measure_profile, reference_of
+    from llamalab.measure.profile.run import PromptShape, longest, measure_profile, reference_of
     from llamalab.measure.profile.trace import trace_writer
     from llamalab.measure.target.made import OWN_WEIGHTS
     from llamalab.measure.target.profiled_share import beside, built_in
 
+    note_beyond(arch, longest(PromptShape(args.prompt, context_tokens=args.context), phases))
     device = resolve_device(args.device)
     model, total = built_in(
         label,

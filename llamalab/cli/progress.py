@@ -8,7 +8,17 @@ from llamalab.measure.timing.deadline import now_s
 from llamalab.startup.hints import Protocol
 
 TICK_S = 1.6  # between two signs of life
-_LEAST_DONE = 0.05  # before which the time left is not guessed at
+_LEAST_DONE = 0.01  # before which the time left is not guessed at
+_IN_MINUTES_S = 120
+
+
+def _rounded(seconds: float) -> str:
+    """A time that is known roughly.
+
+    >>> _rounded(72.4), _rounded(900.0)
+    ('72 s', '15 min')
+    """
+    return f"{seconds:.0f} s" if seconds < _IN_MINUTES_S else f"{seconds / 60:.0f} min"
 
 
 class TimeLimit(Protocol):
@@ -22,8 +32,8 @@ class TimeLimit(Protocol):
 class Progress:
     """A bar on stderr that follows `progress(label, share done)`; a line per step where it is no terminal.
 
-    It ticks while a step is long, and tells how many seconds are left: at most, where there is a deadline, else about
-    as many as the share that is done took, in proportion.
+    It ticks while a step is long, and tells how much time is left: at most, where there is a deadline, else about as
+    much as the share that is done took, in proportion; of the first step, how long it has taken so far.
     """
 
     def __init__(self, deadline: TimeLimit | None = None) -> None:
@@ -67,11 +77,13 @@ class Progress:
     def _left(self) -> str:
         """How long it may still take, after the label."""
         if self._deadline is not None:
-            return f", at most {self._deadline.left_s:.0f} s left"
+            return f", at most {_rounded(self._deadline.left_s)} left"
         spent_s = now_s() - self._begun_s
-        if not _LEAST_DONE <= self._done < 1.0:
-            return f", {spent_s:.0f} s" if spent_s >= TICK_S else ""
-        return f", about {spent_s * (1 - self._done) / self._done:.0f} s left"
+        if self._done >= 1.0:
+            return ""
+        if self._done < _LEAST_DONE:
+            return f", {_rounded(spent_s)} so far" if spent_s >= TICK_S else ""
+        return f", about {_rounded(spent_s * (1 - self._done) / self._done)} left"
 
     def _tick(self) -> None:
         """Repeat the current step's label while it runs for long."""

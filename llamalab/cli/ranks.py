@@ -50,6 +50,7 @@ def run_verb(module: Any, args: argparse.Namespace, argv: Sequence[str], spoken:
     if not is_rank():
         if (asked or 1) == 1:
             return int(module.run(args))
+        _check_shares(args, asked)
         from llamalab.parallel.launch import launch
 
         return launch(argv, ranks=asked)
@@ -60,6 +61,16 @@ def run_verb(module: Any, args: argparse.Namespace, argv: Sequence[str], spoken:
         ranks = os.environ.get("WORLD_SIZE")
         raise InputError(f"--tensor-parallel must be the ranks that were started, {ranks}; got {asked}; leave it out")
     return _as_rank(lambda team: _led(module, args, team), place, args.device, spoken)
+
+
+def _check_shares(args: argparse.Namespace, ranks: int) -> None:
+    """Raise InputError for ranks that do not divide what they are to share, before any is started."""
+    from llamalab.analytic.parallel import shard
+    from llamalab.cli.find_model import find_model, split_paths
+
+    if getattr(args, "record", None) is None and getattr(args, "model", None) is not None:
+        for name in split_paths(args.model):
+            shard(find_model(name)[1], ranks)
 
 
 def _gone(code: int) -> NoReturn:

@@ -11,7 +11,7 @@ from llamalab.cli.progress import Progress
 from llamalab.cli.report_files import check_page, default_page, keep_record
 from llamalab.cli.report_pages import show_kept
 from llamalab.files.inputs import check_exists
-from llamalab.measure.timing.deadline import Deadline
+from llamalab.measure.timing.deadline import Deadline, part_of
 
 _SECONDS = {"small": 14.0, "large": 100.0}  # of measuring and calibrating; loading torch and rendering come on top
 MEASURED_SHARE = 0.8  # of the time, where a calibration follows
@@ -62,7 +62,7 @@ def measure_and_show(args: argparse.Namespace) -> int:
             attention=args.attention,
             deadline=deadline.part(share),
             team=getattr(args, "team", None),
-            progress=lambda label, done: progress(label, share * done),
+            progress=part_of(progress, 0.0, share),
         )
         record = replace(measured, constants=constants)
         kept = keep_record(record, page)
@@ -74,7 +74,7 @@ def measure_and_show(args: argparse.Namespace) -> int:
                     weight_bytes=weight_bytes(arch, args.dtype),
                     deadline=deadline,
                     kept=measured.kept,
-                    progress=lambda label, done: progress(f"calibration, {label}", share + (1 - share) * done),
+                    progress=part_of(progress, share, 1.0, "calibration, "),
                 )
             except Exception as error:
                 note(f"the calibration failed ({type(error).__name__}: {error})")

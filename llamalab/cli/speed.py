@@ -13,7 +13,7 @@ from llamalab.analytic.op import add_up
 from llamalab.analytic.pass_shape import PassShape
 from llamalab.analytic.roofline import Rates, predict_op
 from llamalab.cli.output import percent
-from llamalab.formatting import format_si
+from llamalab.formatting import format_rate, format_si
 from llamalab.startup.hints import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -70,7 +70,7 @@ def speed_summary(watch: Stopwatch, generations: Sequence["Generation"], attenti
     if watch.decoded == 0:
         return [f"{ttft}; {watch.tokens} new token: tokens/s of decode is not measured", roofs]
     decode_bound_s, moved = bound(generations, attention, rates, decode=True)
-    speed = f"decode {watch.decoded / watch.decode_s:.1f} tokens/s ({watch.tokens} new tokens)"
+    speed = f"decode {format_rate(watch.decoded / watch.decode_s)} tokens/s ({watch.tokens} new tokens)"
     share = f"{format_si(moved / watch.decode_s, 'B/s')}, {_share(decode_bound_s, watch.decode_s)}"
     return [f"{ttft}; {speed}, {share}", roofs]
 

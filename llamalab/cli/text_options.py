@@ -5,12 +5,13 @@ import sys
 from pathlib import Path
 
 from llamalab.choices import ACTIVATION_DTYPES, ATTENTION_BACKENDS, PROMPT_FORMATS
-from llamalab.cli.arguments import add_count, add_kv_storage, add_weight_storage, one_of
+from llamalab.cli.arguments import add_count, add_kv_storage, add_place, add_weight_storage, one_of
+from llamalab.cli.output import option_of
 from llamalab.cli.parser import Parser
 from llamalab.errors import InputError
 from llamalab.files.inputs import check_exists
 from llamalab.plain_text import printable
-from llamalab.startup.hints import TYPE_CHECKING
+from llamalab.startup.hints import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from llamalab.model import Transformer
@@ -44,7 +45,7 @@ def add_text_model(parser: Parser) -> None:
     )
     add_weight_storage(parser)
     add_kv_storage(parser, "as the weights")
-    parser.add_argument("--device", default="cpu", help="cpu, cuda or cuda:N (default: cpu)")
+    add_place(parser, ("cpu", "cuda", "mps"), "cpu")
 
 
 def add_prompt_format(parser: argparse.ArgumentParser) -> None:
@@ -87,14 +88,19 @@ def sampler_of(args: argparse.Namespace) -> "Sampler":
     """A sampler as the options say, with a generator of its own."""
     from llamalab.text.sampling import Sampler
 
-    return Sampler(
-        temperature=args.temperature,
-        top_k=args.top_k,
-        top_p=args.top_p,
-        min_p=args.min_p,
-        repetition_penalty=args.repetition_penalty,
-        seed=args.seed,
-    )
+    return Sampler(**_sampling(args))
+
+
+def check_sampling_options(args: argparse.Namespace) -> None:
+    """Raise InputError for a setting of sampling that is out of its range; torch is not needed for it."""
+    from llamalab.text.ranges import check_sampling
+
+    check_sampling(**_sampling(args), spelled=option_of)
+
+
+def _sampling(args: argparse.Namespace) -> dict[str, Any]:
+    names = ("temperature", "top_k", "top_p", "min_p", "repetition_penalty", "seed")
+    return {name: getattr(args, name) for name in names}
 
 
 def check_paths(args: argparse.Namespace) -> None:

@@ -7,7 +7,7 @@ head, drawn in characters, and the likeliest next tokens.
 import argparse
 
 from llamalab.choices import ACTIVATION_DTYPES
-from llamalab.cli.arguments import add_format, one_of
+from llamalab.cli.arguments import add_format, add_place, one_of
 from llamalab.cli.delivery import give
 from llamalab.cli.output import Answer, Column, Table, percent
 from llamalab.cli.parser import Parser
@@ -52,7 +52,7 @@ def configure(parser: Parser) -> None:
         metavar="|".join(ACTIVATION_DTYPES),
         help="of weights (default: the checkpoint's)",
     )
-    parser.add_argument("--device", default="cpu", help="cpu, cuda or cuda:N (default: cpu)")
+    add_place(parser, ("cpu", "cuda", "mps"), "cpu")
     add_format(parser)
 
 

@@ -13,6 +13,7 @@ from llamalab.cli.train_answer import training_answer
 from llamalab.errors import InputError, UnavailableError
 from llamalab.files.inputs import check_exists
 from llamalab.files.outputs import check_target, write_text
+from llamalab.formatting import format_rate
 from llamalab.measure.device.kinds import DEVICES
 from llamalab.startup.hints import TYPE_CHECKING, Any
 
@@ -188,7 +189,7 @@ def _followed(
                 saved_s = perf_counter()
             used = expected.mfu(step_s)
             progress(
-                f"loss {taken.loss:.2f}, {trainer.plan.tokens / step_s:,.0f} tok/s, "
+                f"loss {taken.loss:.2f}, {format_rate(trainer.plan.tokens / step_s)} tok/s, "
                 f"MFU {'-' if used is None else f'{used:.0%}'}",
                 (trainer.done - first) / (last - first),
             )

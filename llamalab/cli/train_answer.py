@@ -2,7 +2,7 @@
 
 from llamalab.cli.output import Answer, Column, Table
 from llamalab.errors import InputError
-from llamalab.formatting import format_bytes, format_seconds, format_si
+from llamalab.formatting import format_bytes, format_rate, format_seconds, format_si
 from llamalab.startup.hints import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -52,7 +52,7 @@ def training_answer(
         f"{about['model']}: loss {rows[0]['loss']:.3f} to {rows[-1]['loss']:.3f} in steps {rows[0]['step']} to "
         f"{rows[-1]['step']}, {measured['held_out_loss']:.3f} held out",
         f"  a step takes {format_seconds(step_s)}, {_against(expected, step_s)}",
-        f"  {tokens_per_s:,.0f} tokens/s, {reached}",
+        f"  {format_rate(tokens_per_s)} tokens/s, {reached}",
         f"  it holds {'-' if held is None else format_bytes(held)} at its peak, predicted "
         f"{format_bytes(expected.predicted_memory_bytes)}"
         + ("" if held is None else f" ({expected.predicted_memory_bytes / held - 1:+.1%})"),

@@ -28,7 +28,7 @@ from llamalab.cli.output import Answer, Column, Table
 from llamalab.cli.packing import add_packing, documents_of, said_of
 from llamalab.cli.parser import Parser
 from llamalab.errors import InputError
-from llamalab.formatting import format_bytes, format_seconds, format_si
+from llamalab.formatting import format_bytes, format_rate, format_seconds, format_si
 from llamalab.startup.hints import Any
 
 SUMMARY = "memory per device, FLOPs and time of full training, LoRA and QLoRA, with ZeRO, parallelism and offload"
@@ -41,7 +41,7 @@ _STEPS = (
     Column("total_bytes", "each device", format_bytes),
     Column("flops", "FLOPs", lambda value: format_si(value, "FLOP")),
     Column("step_s", "a step", format_seconds),
-    Column("tokens_per_s", "tokens/s", "{:,.0f}".format),
+    Column("tokens_per_s", "tokens/s", format_rate),
     Column("largest_batch", "largest batch"),
 )
 _ROWS = (Column("term", "on each device"), Column("bytes", "size", format_bytes), Column("basis", "basis"))
@@ -212,7 +212,7 @@ def _lead(data: dict[str, Any], name: str) -> tuple[str, ...]:
             f"  fits into {format_bytes(data['memory_bytes'])} of {name}; at most batch {data['largest_batch']}"
         )
     if data["step_s"] is not None:
-        lines.append(f"  {format_seconds(data['step_s'])} a step, {data['tokens_per_s']:,.0f} tokens/s")
+        lines.append(f"  {format_seconds(data['step_s'])} a step, {format_rate(data['tokens_per_s'])} tokens/s")
     if data["host_bytes"]:
         lines.append(f"  and {format_bytes(data['host_bytes'])} of the host's memory")
     return tuple(lines)

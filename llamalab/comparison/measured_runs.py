@@ -55,6 +55,7 @@ FRAMEWORKS = (
     (r"sglang.*", "sglang"),
     (r".*llama\.cpp (b\d{1,3}|b1[01]\d\d|2023-0\d)", "llama.cpp-2023-08"),
     (r".*llama\.cpp (b1[2-7]\d\d|335acd2|2023\S*)", "llama.cpp-2023"),
+    (r".*llama\.cpp (b1[89]\d\d|b2\d{3}|b3[01]\d\d|2024-0[1-6]\S*)", "llama.cpp-2024"),
     (r".*llama\.cpp.*", "llama.cpp"),
     (r"exllama.*", "exllamav2"),
     (r"(hf )?transformers.*", "transformers"),
@@ -118,7 +119,7 @@ class MeasuredPoint(NamedTuple):
         """Stack, device, phase, bits of the weights, one device or several."""
         bits = dtype_bits(self.work.weight_dtype or self.work.dtype)
         several = "several" if self.work.tensor_parallel > 1 else "one"
-        stack = re.sub(r"(?<=cpp)-2023.*|-0\.12$", "", self.stack)  # versions of a stack are one group
+        stack = re.sub(r"(?<=cpp)-20.*|-0\.12$", "", self.stack)  # versions of a stack are one group
         return stack, self.row["device"], self.phase, bits, several
 
 

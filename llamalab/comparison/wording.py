@@ -52,8 +52,10 @@ def signed_percent(error: float) -> str:
 def tokens_per_s(value: float) -> str:
     """Tokens per second with three figures.
 
-    >>> tokens_per_s(1234.5), tokens_per_s(1.8649)
-    ('1,234 tok/s', '1.86 tok/s')
+    >>> tokens_per_s(1234.5), tokens_per_s(1.8649), tokens_per_s(0.00321)
+    ('1,234 tok/s', '1.86 tok/s', '0.0032 tok/s')
     """
+    if 0 < value < 0.1:
+        return f"{value:.2g} tok/s"
     digits = 0 if value >= 100 else 1 if value >= 10 else 2
     return f"{value:,.{digits}f} tok/s"

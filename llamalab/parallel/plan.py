@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from llamalab.analytic.parallel import rank_arch, shard
 from llamalab.arch import LlamaArch
+from llamalab.arch.fields import ATTENTION_VECTORS
 from llamalab.errors import InputError
 from llamalab.model import Transformer
 from llamalab.model.own_share import Spread
@@ -24,10 +25,14 @@ _ROWS = ("attention.wo", "feed_forward.w2")
 def roles(arch: LlamaArch, layers: int | None = None) -> dict[str, str]:
     """The cut of each module's weight; modules without an entry are repeated on every rank.
 
+    Raises InputError for vectors of attention, which no rank cuts yet.
+
     >>> from llamalab.presets import PRESETS
     >>> [roles(PRESETS["7b"].arch)[name] for name in ("tok_embeddings", "layers.0.attention.wo", "output")]
     ['gathered', 'rows', 'gathered']
     """
+    if uncut := [flag for flag in ATTENTION_VECTORS if getattr(arch, flag)]:
+        raise InputError(f"a model on several ranks must have no {uncut[0]}; this one has it; run it on one device")
     found = {"tok_embeddings": "vocabulary" if arch.tied_embeddings else "gathered"}
     for layer in range(arch.n_layers if layers is None else layers):
         found |= {f"layers.{layer}.{name}": "columns" for name in _COLUMNS}

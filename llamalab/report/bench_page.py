@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Mapping, Sequence
+from itertools import chain
 from typing import Any
 
 from markupsafe import Markup
@@ -126,7 +127,8 @@ def _doubts(rows: Sequence[Mapping[str, Any]]) -> list[str]:
     """Disturbances of tests, and reasons for missing figures; sentences that differ only in numbers once."""
     alike: dict[str, list[str]] = {}
     for row in rows:
-        for words in (*(row.get("disturbances") or ()), *filter(None, [row.get("reason")])):
+        doubts = (row.get(key) or () for key in ("disturbances", "remarks"))
+        for words in (*chain.from_iterable(doubts), *filter(None, [row.get("reason")])):
             sentence = f"{row['test']}, batch {row['batch']}: {words}"
             alike.setdefault(re.sub(r"[\d.,]+", "", words), []).append(sentence)
     return [

@@ -104,5 +104,19 @@ def ratio(key: str, title: str, *, main: bool = True) -> DataColumn:
     return DataColumn(key, title, "{:.2f}x".format, main=main)
 
 
+def pass_shape() -> tuple[DataColumn, ...]:
+    """The columns of a pass's sizes."""
+    return (
+        number("batch", "batch", main=False),
+        number("new_tokens", "new tokens", main=False),
+        number("context_tokens", "context", main=False),
+    )
+
+
+def prediction() -> tuple[DataColumn, ...]:
+    """The columns of a time: predicted, measured, and the error."""
+    return seconds("predicted_s", "predicted"), seconds("measured_s", "measured"), error()
+
+
 def _cell(column: DataColumn, value: Any) -> str:
     return UNKNOWN if value is None else column.show(value)

@@ -6,10 +6,10 @@ from llamalab.analytic.forecast import Times
 from llamalab.comparison.comparison import Comparison
 from llamalab.comparison.what_if import Change, Elsewhere, as_measured, predicted_workload, run_s
 from llamalab.comparison.wording import title
-from llamalab.formatting import format_seconds
+from llamalab.formatting import format_rate, format_seconds
 from llamalab.hardware import HardwareSpec
 from llamalab.records.record import Record
-from llamalab.report.data_table import DataTable, error, number, seconds, share, speed, text
+from llamalab.report.data_table import DataTable, number, pass_shape, prediction, seconds, share, speed, text
 
 RECORDED = "recorded"
 
@@ -70,7 +70,7 @@ def devices_table(comparison: Comparison, rows: Sequence[Elsewhere]) -> DataTabl
         seconds("total_s", "run"),
         seconds("low_s", "from", main=False),
         seconds("high_s", "to", main=False),
-        number("tokens_per_s", "tokens/s", "{:,.1f}".format),
+        number("tokens_per_s", "tokens/s", format_rate),
         text("basis", "basis, or why not"),
     )
     return DataTable("devices", "The same run on other devices, predicted", columns, made)
@@ -156,12 +156,8 @@ def recorded(records: Sequence[Record]) -> DataTable:
         text("when", main=False),
         text("model"),
         text("phase"),
-        number("batch", "batch", main=False),
-        number("new_tokens", "new tokens", main=False),
-        number("context_tokens", "context", main=False),
-        seconds("predicted_s", "predicted"),
-        seconds("measured_s", "measured"),
-        error(),
+        *pass_shape(),
+        *prediction(),
         speed("tokens_per_s", "measured tok/s"),
         text("basis", main=False),
     )

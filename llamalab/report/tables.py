@@ -10,6 +10,8 @@ from llamalab.report.data_table import (
     byte_count,
     error,
     number,
+    pass_shape,
+    prediction,
     rate,
     seconds,
     share,
@@ -55,12 +57,8 @@ def passes_table(comparison: Comparison) -> DataTable:
     ]
     columns = (
         text("phase"),
-        number("batch", "batch", main=False),
-        number("new_tokens", "new tokens", main=False),
-        number("context_tokens", "context", main=False),
-        seconds("predicted_s", "predicted"),
-        seconds("measured_s", "measured"),
-        error(),
+        *pass_shape(),
+        *prediction(),
         speed("predicted_tokens_per_s", "predicted tok/s"),
         speed("measured_tokens_per_s", "measured tok/s"),
         text("limit", "bound by"),

@@ -1,10 +1,13 @@
 """Splitting a text at added pieces, leftmost first and the longest at a place; as JSON."""
 
 import re
+from abc import abstractmethod
 from collections.abc import Iterator, Sequence
+from functools import cached_property
 from typing import Any
 
 from llamalab.text.settings import Added
+from llamalab.text.tokenizer import Tokenizer, check_id
 
 
 class Cutter:
@@ -29,6 +32,36 @@ class Cutter:
             yield text[at : found.start()], token_id
             at = found.end()
         yield text[at:], None
+
+
+class WithAdded(Tokenizer):
+    """A tokenizer whose checkpoint adds pieces to those of its vocabulary, under new ids or old ones."""
+
+    @cached_property
+    def _added(self) -> dict[int, Added]:
+        return {piece.token_id: piece for piece in self.settings.added}
+
+    def piece(self, token_id: int) -> bytes:
+        """The bytes of an id, possibly part of a UTF-8 character; none for special pieces such as BOS and EOS."""
+        check_id(token_id, self.vocab_size)
+        if (added := self._added.get(token_id)) is not None:
+            return b"" if added.special else added.text.encode()
+        return self._own_piece(token_id)
+
+    def name(self, token_id: int) -> str:
+        """The text that an id is stored under; empty for one that has none."""
+        check_id(token_id, self.vocab_size)
+        if (added := self._added.get(token_id)) is not None:
+            return added.text
+        return self._own_name(token_id)
+
+    @abstractmethod
+    def _own_piece(self, token_id: int) -> bytes:
+        """The bytes of an id of the vocabulary."""
+
+    @abstractmethod
+    def _own_name(self, token_id: int) -> str:
+        """The text of an id of the vocabulary."""
 
 
 def added_token(piece: Added) -> dict[str, Any]:

@@ -16,15 +16,13 @@ from collections.abc import Collection
 import torch
 
 from llamalab.errors import InputError
-
-_MAX_SEED = 2**63 - 1
+from llamalab.text.ranges import check_sampling
 
 
 class Sampler:
     """Picks a token id from logits_V; temperature 0 is greedy and draws nothing.
 
-    Raises InputError for a temperature below 0, top_k below 1, top_p outside (0, 1], min_p outside
-    [0, 1], a repetition penalty that is not positive or a seed outside 0 to 2**63 - 1.
+    Raises InputError for what llamalab.text.ranges does not allow.
 
     >>> Sampler(temperature=0.0)(torch.tensor([0.5, 2.0, -1.0]))
     1
@@ -42,18 +40,14 @@ class Sampler:
         repetition_penalty: float = 1.0,
         seed: int = 0,
     ) -> None:
-        if not 0 <= temperature < math.inf:
-            raise InputError(f"temperature must be 0 (greedy) or a positive number; got {temperature}")
-        if top_k is not None and top_k < 1:
-            raise InputError(f"top_k must be at least 1 token; got {top_k}")
-        if not 0 < top_p <= 1:
-            raise InputError(f"top_p must be above 0 and at most 1; got {top_p}")
-        if not 0 <= min_p <= 1:
-            raise InputError(f"min_p must be from 0 to 1; got {min_p}")
-        if not 0 < repetition_penalty < math.inf:
-            raise InputError(f"repetition_penalty must be a positive number, 1 for none; got {repetition_penalty}")
-        if not 0 <= seed <= _MAX_SEED:
-            raise InputError(f"seed must be a whole number from 0 to 2**63 - 1; got {seed}")
+        check_sampling(
+            temperature=temperature,
+            top_k=top_k,
+            top_p=top_p,
+            min_p=min_p,
+            repetition_penalty=repetition_penalty,
+            seed=seed,
+        )
         self._temperature, self._top_k, self._top_p, self._min_p = temperature, top_k, top_p, min_p
         self._penalty = repetition_penalty
         self._generator = torch.Generator().manual_seed(seed)

@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING
 
 from llamalab.errors import FormatError
 from llamalab.files.mapped import map_file
-from llamalab.text.added import Cutter
+from llamalab.text.added import Cutter, WithAdded
 from llamalab.text.decoders import FallbackDecoder, PieceDecoder
 from llamalab.text.model_proto import NO_DUMMY_PREFIX, Pieces, is_bpe, read_pieces
 from llamalab.text.settings import Added, TextSettings, infill_of
-from llamalab.text.tokenizer import SPACE, UNKNOWN_SURFACE, Decoder, Kind, Tokenizer, beginning, check_id, check_text
+from llamalab.text.tokenizer import SPACE, UNKNOWN_SURFACE, Decoder, Kind, beginning, check_id, check_text
 
 if TYPE_CHECKING:
     from sentencepiece import SentencePieceProcessor
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 _BYTE = re.compile("<0x([0-9A-Fa-f]{2})>")
 
 
-class SentencePieceModel(Tokenizer):
+class SentencePieceModel(WithAdded):
     """A SentencePiece model as the library runs it, with the pieces added to it and the settings of its checkpoint.
 
     Pieces that `settings` adds are cut out of a text first, and may have ids beyond the model's.
@@ -68,18 +68,10 @@ class SentencePieceModel(Tokenizer):
                 ids.append(token_id)
         return ids
 
-    def piece(self, token_id: int) -> bytes:
-        """The bytes of an id, possibly part of a UTF-8 character; none for special pieces such as BOS and EOS."""
-        check_id(token_id, self.vocab_size)
-        if (added := self._added.get(token_id)) is not None:
-            return b"" if added.special else added.text.encode()
+    def _own_piece(self, token_id: int) -> bytes:
         return self._bytes[token_id] if token_id < len(self._bytes) else b""
 
-    def name(self, token_id: int) -> str:
-        """The text that an id is stored under; empty for one that has none."""
-        check_id(token_id, self.vocab_size)
-        if (added := self._added.get(token_id)) is not None:
-            return added.text
+    def _own_name(self, token_id: int) -> str:
         return self.pieces.texts[token_id] if token_id < len(self._bytes) else ""
 
     def decoder(self) -> Decoder:
@@ -109,10 +101,6 @@ class SentencePieceModel(Tokenizer):
             stretch = f" {stretch}"
         ids: list[int] = (self.model if with_space else self._continuing).encode(stretch)
         return ids
-
-    @cached_property
-    def _added(self) -> dict[int, Added]:
-        return {piece.token_id: piece for piece in self.settings.added}
 
     @cached_property
     def _cutter(self) -> Cutter:

@@ -12,11 +12,11 @@ from functools import cached_property
 
 from llamalab.errors import FormatError
 from llamalab.files.mapped import map_file
-from llamalab.text.added import Cutter
+from llamalab.text.added import Cutter, WithAdded
 from llamalab.text.byte_level import written
 from llamalab.text.decoders import ByteLevelDecoder
 from llamalab.text.settings import Added, TextSettings
-from llamalab.text.tokenizer import Decoder, Tokenizer, beginning, check_id, check_text
+from llamalab.text.tokenizer import Decoder, beginning, check_text
 
 MAX_BYTES = 64 * 2**20
 LLAMA_3_PATTERN = (
@@ -37,7 +37,7 @@ _NAMES = {
 _RESERVED = 256
 
 
-class TiktokenTokenizer(Tokenizer):
+class TiktokenTokenizer(WithAdded):
     """A tiktoken file; raises FormatError for another file and one whose ranks are not 0, 1, 2 and so on."""
 
     space_first = False
@@ -89,27 +89,15 @@ class TiktokenTokenizer(Tokenizer):
                 ids.append(token_id)
         return ids
 
-    def piece(self, token_id: int) -> bytes:
-        """The bytes of an id, possibly part of a UTF-8 character; none for special pieces."""
-        check_id(token_id, self.vocab_size)
-        if (added := self._added.get(token_id)) is not None:
-            return b"" if added.special else added.text.encode()
+    def _own_piece(self, token_id: int) -> bytes:
         return self.pieces[token_id] if token_id < len(self.pieces) else b""
 
-    def name(self, token_id: int) -> str:
-        """The text that an id is stored under, bytes as their characters; empty for one that has none."""
-        check_id(token_id, self.vocab_size)
-        if (added := self._added.get(token_id)) is not None:
-            return added.text
+    def _own_name(self, token_id: int) -> str:
         return written(self.pieces[token_id]) if token_id < len(self.pieces) else ""
 
     def decoder(self) -> Decoder:
         """Bytes side by side."""
         return ByteLevelDecoder(self)
-
-    @cached_property
-    def _added(self) -> dict[int, Added]:
-        return {piece.token_id: piece for piece in self.settings.added}
 
     @cached_property
     def _cutter(self) -> Cutter:

@@ -53,6 +53,9 @@ class Tokenizer(Protocol):
         """How many ids there are."""
         ...
 
+    def __repr__(self) -> str:
+        return f"{type(self).__name__} of {self.vocab_size:,} pieces"
+
     def encode(self, text: str, *, bos: bool = False, special: bool = False, middle: bool = False) -> list[int]:
         """Ids of a text, with BOS before them where asked; `special` reads every special piece spelled in it as one.
 

@@ -16,16 +16,16 @@ import tokenizers
 
 from llamalab.errors import FormatError
 from llamalab.files.inputs import MOST_BYTES, read_object
-from llamalab.text.added import added_token
+from llamalab.text.added import WithAdded, added_token
 from llamalab.text.byte_level import spelled
 from llamalab.text.decoders import ByteLevelDecoder, FallbackDecoder
 from llamalab.text.settings import MAX_ID, Added, TextSettings, infill_of
-from llamalab.text.tokenizer import SPACE, Decoder, Tokenizer, beginning, check_id, check_text
+from llamalab.text.tokenizer import SPACE, Decoder, beginning, check_text
 
 _BYTE = re.compile("<0x([0-9A-Fa-f]{2})>")
 
 
-class JsonTokenizer(Tokenizer):
+class JsonTokenizer(WithAdded):
     """The library's tokenizer of a description; raises FormatError for one of another kind or that it refuses."""
 
     def __init__(self, description: dict[str, Any], name: str, settings: TextSettings | None = None) -> None:
@@ -74,20 +74,14 @@ class JsonTokenizer(Tokenizer):
         backend.encode_special_tokens = not (special or self.settings.special_in_prompts)
         return beginning(self.settings, bos) + _encoded(backend, text, self.source)
 
-    def piece(self, token_id: int) -> bytes:
-        """The bytes of an id, possibly part of a UTF-8 character; none for special pieces such as BOS and EOS."""
-        check_id(token_id, self.vocab_size)
-        if (added := self._added.get(token_id)) is not None:
-            return b"" if added.special else added.text.encode()
+    def _own_piece(self, token_id: int) -> bytes:
         text = self.texts.get(token_id, "")
         if self.is_byte_level:
             return spelled(text)
         byte = _BYTE.fullmatch(text)
         return bytes([int(byte[1], 16)]) if byte else text.replace(SPACE, " ").encode()
 
-    def name(self, token_id: int) -> str:
-        """The text that an id is stored under; empty for one that has none."""
-        check_id(token_id, self.vocab_size)
+    def _own_name(self, token_id: int) -> str:
         return self.texts.get(token_id, "")
 
     def is_byte(self, token_id: int) -> bool:
@@ -103,10 +97,6 @@ class JsonTokenizer(Tokenizer):
     def decoder(self) -> Decoder:
         """The library's way back to text."""
         return ByteLevelDecoder(self) if self.is_byte_level else FallbackDecoder(self)
-
-    @cached_property
-    def _added(self) -> dict[int, Added]:
-        return {piece.token_id: piece for piece in self.settings.added}
 
     @cached_property
     def _continuing(self) -> tokenizers.Tokenizer:

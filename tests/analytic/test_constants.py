@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from llamalab.analytic.calibration_files import constants_to_json, default_path, measured_spec, read_constants
 from llamalab.analytic.constants import SPREAD, TRANSFERRED_SPREAD, choose
 from llamalab.analytic.data_sheet import data_sheet, product_dtype
+from llamalab.analytic.grades import Grade
 from llamalab.analytic.op import Op
 from llamalab.analytic.rate_constants import Host
 from llamalab.analytic.roofline import SHARP, Rates, predict_op
@@ -122,6 +123,17 @@ def test_calibrated_constants_survive_the_file(tmp_path: Path) -> None:
     assert (constants.rates, constants.basis, constants.spread) == (RATES, "calibrated on box 2026-01-02", 0.12)
     with pytest.raises(InputError, match="calibrate with fp16"):
         read_constants(path, "fp16")
+
+
+@pytest.mark.parametrize(("scatter", "spread"), [(0.05, 0.2), (0.37, 0.37)])
+def test_an_interval_is_as_wide_as_rounds_were_apart(tmp_path: Path, scatter: float, spread: float) -> None:
+    path, errors = tmp_path / "constants.json", {"prefill_error": 0.1, "decode_error": 0.02}
+    grade = Grade("fair", ("passes 37 % above their best round",)) if scatter > 0.3 else Grade("good")
+    more = {"spread_between_rounds": scatter, "grade": grade.json}
+    path.write_text(constants_to_json("box", "bf16", "2026-01-02", RATES, errors, **more))
+    constants = read_constants(path, "bf16")
+    assert constants.spread == pytest.approx(spread)
+    assert ("above their best round" in constants.basis) == (scatter > 0.3)
 
 
 def test_without_a_calibration_the_command_that_makes_one_is_named(

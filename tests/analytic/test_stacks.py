@@ -100,7 +100,7 @@ def _of(device: str, work: Workload, name: str):  # type: ignore[no-untyped-def]
 
 
 def test_weights_are_unpacked_first_from_so_many_rows_on() -> None:
-    stack = find_stack("llama.cpp", find_hardware("rtx4090"))
+    stack = find_stack("llama.cpp-2024", find_hardware("rtx4090"))
     work = workload_of(stack, Workload(512, 2, 1, "fp16", "q4_0"))
     assert work.unpack_rows == UNPACK_ROWS
     few, many = (pass_ops(ARCH, work, rows, rows) for rows in (UNPACK_ROWS - 1, UNPACK_ROWS))
@@ -290,6 +290,23 @@ def test_a_ring_over_the_bus_takes_its_steps() -> None:
     assert (two, four) == (pytest.approx(2 * stack.hop_s), pytest.approx(6 * stack.hop_s))
     h100 = find_hardware("h100-80gb-sxm")
     assert len({stack_constants(stack, h100, "fp16", ranks=ranks).rates["collective"].t0_s for ranks in (2, 8)}) == 1
+
+
+def test_llama_cpp_of_today_multiplies_packed_weights_as_integers() -> None:
+    """That of early 2024 unpacked them first: prompts are faster now, one row and 16 bits are as they were."""
+    spec, packed = find_hardware("rtx4090"), Workload(2048, 16, 1, "fp16", "q4_k_m")
+    now, then = (prepared(spec, packed, name) for name in ("llama.cpp", "llama.cpp-2024"))
+    assert (now[0].unpack_rows, then[0].unpack_rows) == (None, UNPACK_ROWS)
+    times = [run_times(ARCH, work, constants.rates, constants.host) for work, constants in (now, then)]
+    assert times[0].prefill_s < 0.8 * times[1].prefill_s
+    assert now[1].rates["gemm_row"] == then[1].rates["gemm_row"]
+    reached = (now[1].rates["gemm"].peak_flops_per_s or 0) * now[1].rates["gemm"].compute_efficiency
+    assert reached == pytest.approx(now[1].stack.packed_compute * (spec.peak_flops_per_s["int8"] or 0))
+    wide = [
+        prepared(spec, packed._replace(weight_dtype="fp16"), name)[1].rates["gemm"]
+        for name in ("llama.cpp", "llama.cpp-2024")
+    ]
+    assert wide[0] == wide[1]
 
 
 def test_k_formats_take_more_operations_under_one_row() -> None:

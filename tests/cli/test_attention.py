@@ -48,8 +48,19 @@ def test_decode_has_one_new_token(capsys: pytest.CaptureFixture[str]) -> None:
 def test_table_names_the_crossover(capsys: pytest.CaptureFixture[str]) -> None:
     assert main([*SMALL, "--context", "32"]) == 0
     text = capsys.readouterr().out
-    assert "crossover: sdpa (6 KV heads, batch 1) is faster than naive" in text
+    assert "crossover: sdpa (fp32, 6 KV heads, batch 1) is faster than naive" in text
     assert "scaled_dot_product_flash_attention_for_cpu" in text
+
+
+def test_several_dtypes_are_rows_of_their_own(capsys: pytest.CaptureFixture[str]) -> None:
+    options = ["--context", "32", "--dtype", "fp32,bfloat16", "--attention", "naive,tiled"]
+    assert main([*SMALL, *options, "--format", "json"]) == 0
+    answer = json.loads(capsys.readouterr().out)
+    assert [(row["dtype"], row["backend"]) for row in answer["rows"]] == [
+        (dtype, backend) for dtype in ("fp32", "bf16") for backend in ("naive", "tiled")
+    ]
+    assert all(row["predicted_s"] > 0 for row in answer["rows"])
+    assert [crossing["dtype"] for crossing in answer["crossovers"]] == ["fp32", "bf16"]
 
 
 def test_nothing_that_could_run_ends_with_3(capsys: pytest.CaptureFixture[str]) -> None:
@@ -64,7 +75,7 @@ def test_nothing_that_could_run_ends_with_3(capsys: pytest.CaptureFixture[str]) 
         (["--attention", "naive,flesh"], "did you mean flash"),
         (["--phase", "train"], "--phase must be one of prefill, decode"),
         (["--context", "64-32*2"], "a range must rise"),
-        (["--device", "tpu"], "device must be auto, cpu, cuda or cuda:N"),
+        (["--device", "tpu"], "--device must be auto, cpu, cuda or cuda:N"),
     ],
 )
 def test_a_mistake_is_one_sentence(options: list[str], said: str, capsys: pytest.CaptureFixture[str]) -> None:

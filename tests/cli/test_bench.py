@@ -128,7 +128,7 @@ def test_without_a_terminal_every_step_is_a_line_on_stderr(capsys: Capture) -> N
         (["-b", "0"], "a test must have a prompt or tokens to generate, at depth 0 or more and batch 1 or more"),
         (["--pg", "512"], "--pg must be a prompt and a generation, as 512,128; got '512'"),
         (["--pg", "512,x"], "--pg must be a whole number of at least 1; got 'x'"),
-        (["-r", "0"], "-r must be between 1"),
+        (["-r", "0"], "-r must be at least 1"),
         (["-o", "sql"], "-o must be one of table, csv, jsonl, md, json; got 'sql'"),
         (["--tie-blocks", "6"], "tie_blocks must be auto or 1 to the model's 5 blocks; got 6"),
         (["--tie-blocks", "on"], "--tie-blocks must be a whole number of at least 1; got 'on'"),

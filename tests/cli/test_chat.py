@@ -94,7 +94,7 @@ def test_a_full_context_is_said(talk) -> None:  # type: ignore[no-untyped-def]
 @pytest.mark.parametrize(
     ("given", "message"),
     [
-        (["--temperature", "-1"], "temperature must be"),
+        (["--temperature", "-1"], "--temperature must be"),
         (["--system", "a [/INST]"], "must not contain [/INST]"),
         (["--generate", "0"], "--generate must be"),
     ],

@@ -19,5 +19,12 @@ def test_sizes_follow_the_dtype(capsys: Capture) -> None:
     assert rows[0]["weight_bytes"] == 6_738_415_616 + 32_000 * 4096 + 65 * 4096  # embedding and norms stay in bf16
 
 
+def test_several_dtypes_are_rows_of_their_own(capsys: Capture) -> None:
+    rows = loaded(capsys, "models", "--dtype", "bfloat16,int8")["models"]
+    assert [row["dtype"] for row in rows[:4]] == ["bf16", "int8"] * 2
+    assert rows[1] == loaded(capsys, "models", "--dtype", "int8")["models"][0]
+    assert "dtype" in printed(capsys, "models", "--dtype", "bf16,int8").splitlines()[2].split()
+
+
 def test_csv_has_a_line_for_each(capsys: Capture) -> None:
     assert len(printed(capsys, "models", "--format", "csv").splitlines()) == len(PRESETS) + 1

@@ -1,11 +1,14 @@
 """Wrong options of the verbs that run a model are refused before torch is imported: in the time of a calculator."""
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+
+from llamalab.measure.device import kinds
 
 RUN = """
 import contextlib, io, json, sys
@@ -45,6 +48,30 @@ CASES: tuple[tuple[tuple[str, ...], str], ...] = (
     (("generate", *CHECKPOINT, "--stop", ""), "--stop must have at least one character"),
     (("generate", *CHECKPOINT, "--infill", "a", "b", "--text", "c"), "--infill must be given alone"),
     (("generate", *CHECKPOINT, "--out", "."), "the output must be a file"),
+    (("generate", *CHECKPOINT), "a tokenizer must be there"),
+    (("generate", *CHECKPOINT, "--tokenizer", "model.bin"), "the tokenizer must be"),
+    (("generate", *CHECKPOINT, "--device", "gpu"), "--device must be cpu, cuda, mps or cuda:N; got 'gpu'"),
+    (("generate", *CHECKPOINT, "--top-k", "0"), "--top-k must be at least 1; got 0"),
+    (("generate", "--model", "folder", "--tp", "3"), "tensor-parallel ranks must divide n_heads=4; got 3"),
+    *(
+        ((verb, *CHECKPOINT, option, value), f"{option} must be {range}; got {float(value)}")
+        for verb in ("generate", "chat")
+        for option, value, range in (
+            ("--temperature", "-1", "0 (greedy) or a positive number"),
+            ("--top-p", "1.5", "above 0 and at most 1"),
+            ("--min-p", "2", "from 0 to 1"),
+            ("--repetition-penalty", "0", "a positive number, 1 for none"),
+        )
+    ),
+    (("chat", *CHECKPOINT, "--seed", "-1"), "--seed must be a whole number from 0 to 2**63 - 1; got -1"),
+    (("chat", *CHECKPOINT), "a tokenizer must be there"),
+    (("attention", "--device", "tpu"), "--device must be auto, cpu, cuda or cuda:N"),
+    *(
+        ((verb, "--model", "tiny", "--tp", "5"), "ranks must divide n_heads=6")
+        for verb in ("bench", "profile", "report")
+    ),
+    (("bench", "--model", "tiny", "--tp", "0"), "--tp must be at least 1; got 0"),
+    (("tour", *CHECKPOINT), "a tokenizer must be there"),
     (("chat", "--model", "nosuch"), "the checkpoint must exist"),
     (("chat", *CHECKPOINT, "--attention", "nosuch"), "--attention must be one of"),
     (("tour", "--model", "nosuch"), "the checkpoint must exist"),
@@ -61,12 +88,27 @@ CASES: tuple[tuple[tuple[str, ...], str], ...] = (
 )
 
 
+HAS_DRIVER = os.path.exists(kinds.ROCM) or any(map(kinds._loads, kinds.DRIVERS["cuda"]))
+if not HAS_DRIVER:
+    CASES += tuple(
+        ((*argv, "--device", "cuda"), "device cuda must be there; none of its driver's libraries (libcuda.so.1")
+        for argv in (
+            ("generate", *CHECKPOINT), ("chat", *CHECKPOINT), ("tour", *CHECKPOINT), ("bench",), ("profile",),
+            ("report",), ("calibrate",), ("attention",), ("train", "--text", "model.bin", "--tokenizer", "model.bin"),
+        )
+    )  # fmt: skip
+
+
 @pytest.fixture(scope="module")
 def told(tmp_path_factory: pytest.TempPathFactory) -> list[tuple[int, str, bool]]:
     """What each case answers, all in one process, which would keep torch once it were imported."""
 
     folder = tmp_path_factory.mktemp("refusals")
     (folder / "model.bin").write_bytes(b"nothing")
+    (folder / "folder").mkdir()
+    (folder / "folder" / "params.json").write_text(
+        '{"dim": 32, "n_layers": 2, "n_heads": 4, "vocab_size": 300, "multiple_of": 32, "norm_eps": 1e-5}'
+    )
     done = subprocess.run(
         [sys.executable, "-c", RUN],
         cwd=folder,

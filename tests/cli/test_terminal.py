@@ -2,7 +2,9 @@
 
 import os
 import pty
+import re
 import select
+import shutil
 import subprocess
 import sys
 import time
@@ -158,6 +160,64 @@ def test_bash_completes_verbs_options_and_words(capsys: Capture, tmp_path: Path)
     assert completed("llamalab", "kv", "--con") == ["--context"]
     assert completed("llamalab", "kv", "--dtype", "b") == ["bf16"]
     assert set(completed("llamalab", "predict", "--hardware", "h2")) == {"h200-141gb-sxm"}
+
+
+def test_bash_takes_a_file_where_an_option_does(capsys: Capture, tmp_path: Path) -> None:
+    (tmp_path / "mine.json").write_text("{}")
+    script = tmp_path / "llamalab.bash"
+    script.write_text(printed(capsys, "completion", "bash"))
+    assert subprocess.run(["bash", "-n", str(script)], capture_output=True).returncode == 0
+    line = f"source {script}; COMP_WORDS=(llamalab kv --model mi); COMP_CWORD=3; _llamalab; "
+    done = subprocess.run(
+        ["bash", "-c", f'{line}printf "%s\\n" "${{COMPREPLY[@]}}"'], capture_output=True, text=True, cwd=tmp_path
+    )
+    assert "mine.json" in done.stdout.split()
+    assert any(word.startswith("mistral-") for word in done.stdout.split())
+
+
+ZSH_OPTION = (
+    r"'(--[a-z-]+)(=?)\[[^\[\]:']+\](?::value:(_files|\([^()']+\)|\{_alternative \"[^'\"]+\" \"[^'\"]+\"\}| ))?'"
+)
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_zsh_knows_which_options_take_a_value(capsys: Capture, verb: str) -> None:
+    """The specifications that _arguments reads, each as its manual has it: a flag, or a value and its action."""
+    from llamalab.cli.options_of import options_of
+
+    (line,) = re.findall(
+        rf"^        {verb}\) _arguments (.*) '\*:file:_files';;$", printed(capsys, "completion", "zsh"), re.M
+    )
+    told = {name: (bool(equals), action) for name, equals, action in re.findall(ZSH_OPTION, line)}
+    assert re.sub(ZSH_OPTION, "", line).strip() == ""
+    for option in options_of(verb):
+        for name in option.names:
+            if name.startswith("--"):
+                assert told[name][0] is bool(told[name][1]) is option.takes_value, name
+                assert all(word in told[name][1] for word in option.words)
+
+
+@pytest.mark.parametrize("shell", ["zsh", "fish"])
+def test_the_shell_itself_reads_its_script(capsys: Capture, tmp_path: Path, shell: str) -> None:
+    if shutil.which(shell) is None:
+        pytest.skip(f"{shell} is not here")
+    script = tmp_path / "script"
+    script.write_text(printed(capsys, "completion", shell))
+    done = subprocess.run([shell, "-n", str(script)], capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_fish_has_a_line_for_each_option_in_its_own_words(capsys: Capture) -> None:
+    lines = printed(capsys, "completion", "fish").splitlines()
+    form = (
+        r"complete -c llamalab -n (?:__fish_use_subcommand -f -a [a-z-]+"
+        r"|'__fish_seen_subcommand_from [a-z-]+' -l [a-z0-9-]+(?: -r| -r -f)?(?: -a '[^']+')?) -d '[^']+'"
+    )
+    assert [line for line in lines if not re.fullmatch(form, line)] == []
+    of_kv = [line for line in lines if "from kv' -l" in line]
+    assert any(" -l context -r -f -d " in line for line in of_kv)
+    assert any(" -l model -r -a '7b " in line for line in of_kv)
+    assert any(" -l verbose -d " in line for line in of_kv)
 
 
 def test_the_manual_page_has_every_verb(capsys: Capture) -> None:

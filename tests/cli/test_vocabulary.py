@@ -1,5 +1,6 @@
 """The matrix of verbs and options: one word for one thing, old words with a note, and no option without an effect."""
 
+import argparse
 import inspect
 import re
 from collections.abc import Iterator
@@ -193,6 +194,30 @@ def test_a_verb_has_every_word_or_a_reason_why_not(verb: str) -> None:
     absent = {word for words in ABSENT.get(verb, {}) for word in words}
     assert absent.isdisjoint(has), "the table says that it has none"
     assert has | absent == set(WORDS)
+
+
+# Which verbs take one --dtype where the calculators take several, and why.
+ONE_DTYPE = {
+    **dict.fromkeys(("bench", "profile", "report"), "builds one model and measures it"),
+    **dict.fromkeys(("generate", "chat", "tour"), "loads one model"),
+    "train": "trains one model",
+    "convert": "writes one file",
+    "calibrate": "fits and keeps the constants of one dtype",
+    "compare": "what files do not tell, of all of them",
+}
+
+
+@pytest.mark.parametrize("verb", [verb for verb, option in named_options() if "--dtype" in option.names])
+def test_a_verb_takes_several_dtypes_or_there_is_a_reason(verb: str) -> None:
+    actions = verb_parser(verb)[1]._actions
+    (reader,) = (action.type for action in actions if "--dtype" in action.option_strings)
+    assert callable(reader)
+    if verb in ONE_DTYPE:
+        with pytest.raises(argparse.ArgumentTypeError, match="--dtype must be one of"):
+            reader("fp32,fp16")
+    else:
+        (metavar,) = (action.metavar for action in actions if "--dtype" in action.option_strings)
+        assert reader(str(metavar).replace("|", ",")) == str(metavar).split("|")
 
 
 @pytest.mark.parametrize("verb", VERBS)
@@ -414,8 +439,24 @@ def test_a_name_of_several_devices_takes_the_common_one_and_says_so(capsys: Capt
         (("predict", "--gpu", "h100"), "did you mean --hardware?"),
         (("predict", "--max-new-tokens", "4"), "did you mean --generate?"),
         (("kv", "--json"), "did you mean --format json?"),
+        (("kv", "-c", "4096"), "did you mean --context?"),
+        (("bench", "-ngl", "99"), "llamalab bench has no option -ngl; did you mean --device?"),
+        (("predict", "--n-gpu-layers", "99"), "did you mean --hardware?"),
+        (("bench", "--max-tokens", "99"), "did you mean --generate?"),
+        (("generate", "--temp", "0"), "did you mean --temperature?"),
+        (("bench", "-fa", "1"), "did you mean --attention?"),
+        (("fit", "--vram", "24GiB"), "did you mean --memory?"),
         (("params", "--context", "4"), "see llamalab params --help"),
     ],
 )
 def test_advice_goes_by_meaning(capsys: Capture, argv: tuple[str, ...], advice: str) -> None:
     assert refused(capsys, *argv).endswith(advice)
+
+
+def test_what_others_call_a_thing_is_no_name_of_ours() -> None:
+    from llamalab.cli.meanings import MEANT, VERBS_MEANT
+
+    ours = {name for _, option in named_options() for name in option.names}
+    assert {name.partition(" ")[0] for meant in MEANT.values() for name in meant} <= ours
+    assert set(VERBS_MEANT.values()) <= set(VERBS)
+    assert set(VERBS_MEANT).isdisjoint(VERBS)

@@ -57,7 +57,8 @@ def test_the_interval_holds_about_nine_of_ten_points_that_were_not_fitted() -> N
     [
         ("tensorrt-llm/nvidia", 8), ("tensorrt-llm-1/nvidia", 8), ("vllm/nvidia", 8), ("vllm-2024/nvidia", 10),
         ("gpt-fast/nvidia", 12), ("transformers/nvidia", 12), ("vllm/amd", 12), ("vllm-2024/amd", 12),
-        ("gpt-fast/amd", 12), ("llama.cpp/nvidia", 15), ("llama.cpp-2023/nvidia", 15), ("exllamav2/nvidia", 15),
+        ("gpt-fast/amd", 12), ("llama.cpp-2024/nvidia", 15), ("llama.cpp/nvidia", 15), ("autoawq/nvidia", 15),
+        ("autoawq-ipex/cpu", 20), ("llama.cpp-2023/nvidia", 15), ("exllamav2/nvidia", 15),
         ("tinychat/nvidia", 15), ("mlc/nvidia", 15), ("llama.cpp/apple", 20), ("llama.cpp-2023-08/apple", 20),
         ("llama.cpp/cpu", 20),
     ],

@@ -1,10 +1,14 @@
 """The wheel, installed where nothing of this checkout is: its calculators on every Python, its pages where torch is."""
 
+import json
+import os
 import shutil
 import subprocess
 import sys
 import sysconfig
+import tarfile
 import zipfile
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -16,7 +20,19 @@ from tests.report.sample import sample_record
 
 ROOT = Path(__file__).resolve().parents[2]
 PYTHONS = ("3.11", "3.12", "3.13")
-CALL = "import sys; sys.path.insert(0, {folder!r}); from llamalab.cli import main; sys.exit(main({arguments!r}))"
+# Calls of the command in one process, as each is one of its own: what each printed, and how it ended.
+CALLS = """
+import contextlib, io, json, sys
+sys.path[:0] = {paths!r}
+from llamalab.cli import main
+told = []
+for arguments in {calls!r}:
+    out, err, sys.stdin = io.StringIO(), io.StringIO(), io.StringIO()
+    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+        code = main(arguments)
+    told.append([arguments, code, out.getvalue(), err.getvalue()])
+print(json.dumps(told))
+"""
 CALCULATORS = (
     ["kv", "--context", "4096", "--batch", "16"], ["params", "--model", "70b"], ["flops"], ["models"], ["hardware"],
     ["predict", "--hardware", "h200", "--model", "7b"], ["roofline", "--hardware", "h200"],
@@ -37,15 +53,34 @@ def python(version: str) -> str:
 
 
 @pytest.fixture(scope="module")
-def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Built from what git has: without the network, and without what lies about in the folder."""
-    folder = tmp_path_factory.mktemp("wheel")
-    source = folder / "source"
-    source.mkdir()
+def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What git has, without what lies about in the folder, unpacked from the source distribution that is made of it."""
+    folder = tmp_path_factory.mktemp("distribution")
+    tree = folder / "tree"
+    tree.mkdir()
     for name in ("pyproject.toml", "README.md", "LICENSE"):
-        shutil.copy(ROOT / name, source)
+        shutil.copy(ROOT / name, tree)
     for name in ("llamalab", "experiments/records"):
-        shutil.copytree(ROOT / name, source / name, ignore=shutil.ignore_patterns("__pycache__"))
+        shutil.copytree(ROOT / name, tree / name, ignore=shutil.ignore_patterns("__pycache__"))
+    made = Path(built("sdist.SdistBuilder", tree, folder))
+    with tarfile.open(made) as archive:
+        archive.extractall(folder / "unpacked", filter="data")
+    (unpacked,) = (folder / "unpacked").iterdir()
+    return unpacked
+
+
+def built(builder: str, tree: Path, folder: Path) -> str:
+    """The path of what hatchling makes of a tree; without the network."""
+    module, _, kind = builder.partition(".")
+    code = f"from hatchling.builders.{module} import {kind}; "
+    code += f"print(next({kind}({str(tree)!r}).build(directory={str(folder)!r})))"
+    return ask(sys.executable, code, folder).splitlines()[-1]
+
+
+@pytest.fixture(scope="module")
+def wheel(source: Path) -> Path:
+    """Built from the source distribution, as whoever installs from it does."""
+    folder = source.parents[1]
     pip("wheel", "--no-build-isolation", "--wheel-dir", str(folder), str(source))
     (made,) = folder.glob("llamalab-*.whl")
     return made
@@ -69,33 +104,54 @@ def empty(installed: Path) -> Path:
     return home / "bin" / "python"
 
 
+@pytest.fixture(scope="module")
+def bare(installed: Path) -> Path:
+    """An environment without any package."""
+    home = installed.parent / "bare"
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(home)], check=True)
+    return home / "bin" / "python"
+
+
 def pip(*arguments: str) -> None:
     command = [sys.executable, "-m", "pip", "--quiet", "--disable-pip-version-check", *arguments, "--no-deps"]
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
 
 
-def ask(interpreter: str | Path, code: str, cwd: Path) -> str:
+def ask(interpreter: str | Path, code: str, cwd: Path, *, strict: bool = True) -> str:
+    warnings = ("-W", "error") if strict else ()
     done = subprocess.run(
-        [str(interpreter), "-I", "-W", "error", "-c", code], cwd=cwd, capture_output=True, text=True, timeout=100
-    )
+        [str(interpreter), "-I", *warnings, "-c", code], cwd=cwd, capture_output=True, text=True, timeout=200,
+        env=os.environ | {"XDG_DATA_HOME": str(cwd / "kept")},
+    )  # fmt: skip
     assert done.returncode == 0, done.stderr
     return done.stdout
 
 
-@pytest.mark.parametrize("version", PYTHONS)
-def test_calculators_need_nothing_but_the_wheel(version: str, installed: Path, tmp_path: Path) -> None:
-    """`-I` hides this checkout; other versions than this one have none of its packages."""
-    interpreter = python(version)
-    for arguments in (*CALCULATORS, *([verb, "--help"] for verb in VERBS)):
-        assert ask(interpreter, CALL.format(folder=str(installed), arguments=arguments), tmp_path)
-    assert list(tmp_path.iterdir()) == []
+def told(
+    interpreter: str | Path, calls: Sequence[list[str]], cwd: Path, *paths: Path, strict: bool = True
+) -> list[tuple[int, str, str]]:
+    """Exit code, stdout and stderr of each call, all in one process, which `-I` keeps from seeing this checkout."""
+    code = CALLS.format(paths=[str(path) for path in paths], calls=list(calls))
+    answers = json.loads(ask(interpreter, code, cwd, strict=strict).splitlines()[-1])
+    assert [arguments for arguments, *_ in answers] == list(calls)
+    return [(code, out, err) for _, code, out, err in answers]
 
 
 @pytest.mark.parametrize("version", PYTHONS)
 def test_every_module_compiles(version: str, installed: Path, tmp_path: Path) -> None:
     code = f"import compileall, sys; sys.exit(not compileall.compile_dir({str(installed / 'llamalab')!r}, quiet=1))"
     ask(python(version), code, tmp_path)
+
+
+@pytest.mark.parametrize("version", PYTHONS)
+def test_calculators_need_nothing_but_the_wheel(version: str, installed: Path, tmp_path: Path) -> None:
+    """Other versions than this one have none of its packages."""
+    calls = [*CALCULATORS, *([verb, "--help"] for verb in VERBS)]
+    for arguments, (code, out, err) in zip(calls, told(python(version), calls, tmp_path, installed), strict=True):
+        assert code == 0, (arguments, err)
+        assert out, arguments
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_page_is_rendered_where_only_the_wheel_is(empty: Path, tmp_path: Path) -> None:
@@ -119,17 +175,9 @@ def test_a_model_runs_where_only_the_wheel_is(empty: Path, tmp_path: Path) -> No
 
 
 def test_the_source_distribution_makes_the_same_wheel(wheel: Path, tmp_path: Path) -> None:
-    source = tmp_path / "source"
-    source.mkdir()
-    for name in ("pyproject.toml", "README.md", "LICENSE"):
-        shutil.copy(ROOT / name, source)
-    for name in ("llamalab", "experiments/records"):
-        shutil.copytree(ROOT / name, source / name, ignore=shutil.ignore_patterns("__pycache__"))
-    build = "from hatchling.builders.sdist import SdistBuilder; print(next(SdistBuilder({!r}).build(directory={!r})))"
-    made = ask(sys.executable, build.format(str(source), str(tmp_path)), tmp_path).splitlines()[-1]
-    pip("wheel", "--no-build-isolation", "--wheel-dir", str(tmp_path), made)
-    (again,) = tmp_path.glob("llamalab-*.whl")
-    assert names_in(again) == names_in(wheel)
+    direct = Path(built("wheel.WheelBuilder", wheel.parent / "tree", tmp_path))
+    assert names_in(direct) == names_in(wheel)
+    assert len(names_in(wheel)) > len(list((ROOT / "llamalab").rglob("*.py")))
 
 
 def names_in(wheel: Path) -> set[str]:
@@ -137,34 +185,28 @@ def names_in(wheel: Path) -> set[str]:
         return set(archive.namelist())
 
 
-@pytest.mark.parametrize(
-    ("arguments", "needs"),
-    [
-        (["bench"], "torch"),
-        (["report"], "torch"),
-        (["compare", "7b@l4", "7b@h200"], "pandas"),
-        (["taps"], None),
-    ],
+LACKING = (
+    (["bench"], "torch"),
+    (["report"], "torch"),
+    (["compare", "7b@l4", "7b@h200"], "pandas"),
+    (["taps"], None),
 )
-def test_what_an_empty_environment_lacks_is_said_in_a_sentence(
-    arguments: list[str], needs: str | None, installed: Path, tmp_path: Path
-) -> None:
-    code = CALL.format(folder=str(installed), arguments=arguments)
-    interpreter = installed.parent / "bare"
-    subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(interpreter)], check=True)
-    done = subprocess.run(
-        [interpreter / "bin" / "python", "-I", "-c", code], cwd=tmp_path, capture_output=True, text=True, timeout=100
-    )
-    if needs is None:
-        assert done.returncode == 0, done.stderr
-    else:
-        assert (done.returncode, done.stdout, done.stderr.count("\n")) == (3, "", 1)
-        assert "run llamalab doctor" in done.stderr or needs in done.stderr
+
+
+def test_what_an_empty_environment_lacks_is_said_in_a_sentence(bare: Path, installed: Path, tmp_path: Path) -> None:
+    answers = told(bare, [arguments for arguments, _ in LACKING], tmp_path, installed)
+    for (arguments, needs), (code, out, err) in zip(LACKING, answers, strict=True):
+        if needs is None:
+            assert code == 0, (arguments, err)
+        else:
+            assert (code, out, err.count("\n")) == (3, "", 1), arguments
+            assert "run llamalab doctor" in err or needs in err
 
 
 CHECKPOINT = "run/step-00000002"
 # Every verb that is no calculator, in an order in which each finds what those before it left.
 RUNS = (
+    ["calibrate", "--quick"],  # kept in a folder of the test; bench and report take what it found
     ["tokenizer", "train", "text.txt", "t.model", "--vocab-size", "300"],
     ["train", "--text", "text.txt", "--tokenizer", "t.model", "--model", "params.json", "--context", "32", "--batch",
      "2", "--steps", "2", "--run", "run"],
@@ -179,7 +221,6 @@ RUNS = (
     ["profile", "--model", CHECKPOINT, "--prompt", "8", "--phase", "decode"],
     ["report", "--model", CHECKPOINT, "--device", "cpu", "--prompt", "8", "--out", "pages/page.html"],
     ["gallery", "pages", "--out", "gallery.html"],
-    ["calibrate", "--quick", "--out", "constants.json"],
     ["compare", "bench.json", "bench.json"],
     ["score", "points.csv"],
     ["plan", "--model", "70b"],
@@ -203,9 +244,5 @@ def test_every_verb_runs_where_only_the_wheel_is(empty: Path, tmp_path: Path) ->
     (tmp_path / "text.txt").write_text("".join(lines))
     (tmp_path / "params.json").write_text(PARAMS)
     (tmp_path / "points.csv").write_text(POINTS)
-    for arguments in RUNS:
-        code = f"import sys; from llamalab.cli import main; sys.exit(main({arguments!r}))"
-        done = subprocess.run(
-            [empty, "-I", "-c", code], cwd=tmp_path, capture_output=True, text=True, timeout=200, input=""
-        )
-        assert done.returncode == 0, (arguments, done.stderr)
+    for arguments, (code, _, err) in zip(RUNS, told(empty, RUNS, tmp_path, strict=False), strict=True):
+        assert code == 0, (arguments, err)

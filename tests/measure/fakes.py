@@ -26,10 +26,14 @@ class FakeClock:
 
 
 class StepClock(FakeClock):
-    """Every mark is one second after the one before: what is timed is what is marked, exactly."""
+    """Every mark is one second, or so many, after the one before: what is timed is what is marked, exactly."""
+
+    def __init__(self, step_s: float = 1.0) -> None:
+        super().__init__()
+        self._step_s = step_s
 
     def mark(self) -> None:
-        self.advance(1.0)
+        self.advance(self._step_s)
         super().mark()
 
 

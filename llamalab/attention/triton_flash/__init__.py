@@ -20,7 +20,8 @@ from llamalab.attention.triton_flash.few_queries import decode_attention
 from llamalab.attention.triton_flash.launch import Flash, interpreted
 from llamalab.attention.triton_flash.many_queries import prefill
 from llamalab.attention.triton_flash.plan import takes_decode
-from llamalab.errors import MissingError, UnavailableError
+from llamalab.errors import UnavailableError
+from llamalab.extras import missing
 
 __all__ = ["Flash", "attend", "check", "decode_attention", "flash", "interpreted", "prefill"]
 
@@ -47,7 +48,7 @@ def flash(q_BHTE: Tensor, k_BKSE: Tensor, v_BKSE: Tensor, *, query_offset: int, 
 def check(shape: AttentionShape, device: torch.device) -> None:
     """Raise MissingError or UnavailableError for a call that the kernels do not support."""
     if importlib.util.find_spec("triton") is None:
-        raise MissingError("attention 'triton' needs the package triton; it is not installed; pip install triton")
+        raise missing("triton", "attention 'triton'")
     if not interpreted():
         if device.type != "cuda":
             raise UnavailableError(

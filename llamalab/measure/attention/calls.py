@@ -5,16 +5,18 @@ backend does not support, is left out with the reason instead of a time; so is a
 another kernel than the requested one.
 
 In a model all other weights are read between two decode steps of a layer, so that its keys and values are in no
-cache: a decode step is timed over a ring of inputs larger than the caches. On devices with graphs calls are captured
+cache: a decode step is timed over a ring of inputs larger than the caches, of which every sample of every backend takes
+the next few. On devices with graphs calls are captured
 and replayed, so that times exclude launches from Python: enough calls in a graph that its start is negligible, and
 one backend after the other, since a graph holds its memory until it is freed.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from itertools import cycle, islice
 from math import ceil
 from typing import NamedTuple
 
-from torch import Tensor
+from torch import Tensor, clone
 
 from llamalab.analytic.activations import attention_bytes, memory_of
 from llamalab.analytic.attention_cost import AttentionShape
@@ -39,6 +41,7 @@ from llamalab.units import storage_bytes
 FEW_TOKENS = 16  # new tokens, at most, of a call that is bound by reading keys and values
 _RING_CACHES, _LARGEST_RING = 4, 1 << 12  # smaller inputs, which would need more, are bound by launches
 _MOST_CALLS = 1 << 12  # in one graph
+_SAMPLE_S, _LEAST_S = 5e-3, 1e-9  # of a sample of several calls; of a call that the clock did not see
 _ONCE = Plan(0.0, 2, 2, 1, 0.0)
 
 
@@ -106,7 +109,7 @@ def measure_attention(
     running = [backend for backend in chosen if backend.name not in reasons]
     if not running:
         return [_left_out(backend, shape, reasons[backend.name]) for backend in chosen]
-    ring = [random_inputs(machine, shape) for _ in range(ring_size(machine, shape))]
+    ring = _ring(machine, shape)
     graphs = device_of(machine.device).graph_fill_s > 0
     samples = (_graph_samples if graphs else _paired_samples)(machine, running, ring, plan, reasons)
     return [
@@ -117,12 +120,39 @@ def measure_attention(
     ]
 
 
+def _ring(machine: Machine, shape: AttentionShape) -> list[Inputs]:
+    """Inputs of the same values at other addresses, which is what caches go by; drawing all anew would take longer."""
+    first = random_inputs(machine, shape)
+    return [first, *(Inputs(*map(clone, first)) for _ in range(ring_size(machine, shape) - 1))]
+
+
 def _paired_samples(
     machine: Machine, backends: list[Backend], ring: list[Inputs], plan: Plan, reasons: dict[str, str]
 ) -> dict[str, list[float]]:
     """Seconds of a call by backend, of all in the same rounds."""
-    samples = time_variants({one.name: _once_each(one, ring) for one in backends}, machine.clock, plan)
-    return {name: [time / len(ring) for time in times] for name, times in samples.items()}
+    turn = cycle(ring)  # of all backends together: an input comes again only when all others have been read
+    calls = {one.name: _calls_of_a_sample(machine, one, turn, len(ring)) for one in backends}
+    variants = {one.name: _next_calls(one, turn, calls[one.name]) for one in backends}
+    samples = time_variants(variants, machine.clock, plan)
+    return {name: [time / calls[name] for time in times] for name, times in samples.items()}
+
+
+def _calls_of_a_sample(machine: Machine, backend: Backend, turn: Iterator[Inputs], most: int) -> int:
+    """How many calls the clock sees well: as many as take _SAMPLE_S, at most each input once."""
+    if most == 1:
+        return 1
+    once_s = min(time_one(_next_calls(backend, turn, 1), machine.clock, _ONCE))
+    return max(1, min(most, ceil(_SAMPLE_S / max(once_s, _LEAST_S))))
+
+
+def _next_calls(backend: Backend, turn: Iterator[Inputs], calls: int) -> Call:
+    """So many calls, each on the next input."""
+
+    def run() -> None:
+        for inputs in islice(turn, calls):
+            inputs.call(backend)()
+
+    return run
 
 
 def _graph_samples(

@@ -17,6 +17,7 @@ from llamalab.measure.timing.deadline import ProgressCallback
 from llamalab.measure.timing.timer import Plan, time_ratio
 from llamalab.records.record import AttentionPoint
 
+_PROBED = 0.5  # of the time of a shape, roughly, until its unit costs are known
 _SETTLED = 3  # heap kept, over the size of the largest call, so that calls of all sizes reuse it
 
 
@@ -66,7 +67,8 @@ def run_lab(
             progress(f"unit costs at {shape.n_heads} heads over {shape.n_kv_heads}, batch {shape.batch}", done)
             costs[family] = probe_unit_costs(machine, shape, backends)
         progress(
-            f"{shape.new_tokens} new of {shape.context_tokens} tokens, batch {shape.batch}, KV {shape.n_kv_heads}", done
+            f"{shape.new_tokens} new of {shape.context_tokens} tokens, batch {shape.batch}, KV {shape.n_kv_heads}",
+            done + _PROBED / len(asked),
         )
         points = measure_attention(machine, shape, backends, plan)
         rows += _rows(shape, points, costs[family], backends)

@@ -23,10 +23,12 @@ from llamalab.measure.ranks.constants import ranks_constants
 from llamalab.measure.roofs.machine import Machine
 from llamalab.measure.roofs.quick import quick_roofs
 from llamalab.measure.roofs.shape_products import products_here
-from llamalab.measure.timing.deadline import ProgressCallback
+from llamalab.measure.timing.deadline import ProgressCallback, part_of
 from llamalab.parallel.team import Team
 from llamalab.records.record import Record, unmeasured
 from llamalab.units import KeptWeights
+
+_PRODUCTS_DONE, _ROOFS_DONE = 0.1, 0.5  # shares of the time of a reference, roughly
 
 
 class WorkTotals(NamedTuple):
@@ -152,16 +154,15 @@ def measure_reference(
         constants = ranks_constants(team, dtype, weight_bytes, kept)
     progress("products of this machine", 0.0)
     products_here(place, dtype, arch, machine.weight_dtype)  # stored: calibration and tests multiply by them
-    progress("roofs of this machine", 0.0)
     with torch.inference_mode():
-        roofs = quick_roofs(machine, arch)
+        roofs = quick_roofs(machine, arch, progress=part_of(progress, _PRODUCTS_DONE, _ROOFS_DONE))
     if constants is None:
         constants = short_calibration(
             place,
             dtype,
             weight_bytes=weight_bytes,
             kept=kept,
-            progress=lambda label, done: progress(f"calibration, {label}", done),
+            progress=part_of(progress, _ROOFS_DONE, 1.0, "calibration, "),
         )
     record = unmeasured(name, arch, dtype, environment(place, ""), roofs, constants)
     return replace(record, weight_dtype=machine.weight_dtype, kernel_rows=machine.kernel_rows)

@@ -14,7 +14,7 @@ from llamalab.measure.device.machine import (
     release_memory,
 )
 from llamalab.measure.roofs.machine import Machine
-from llamalab.measure.timing.deadline import ProgressCallback
+from llamalab.measure.timing.deadline import ProgressCallback, part_of
 from llamalab.records.record import Record, unmeasured
 
 REFERENCE_DONE = 0.1  # share of the whole time, roughly
@@ -31,7 +31,7 @@ def reference_here(bench: BenchSettings, progress: ProgressCallback) -> Referenc
                 machine,
                 weight_bytes=bench.depth.held_weight_bytes(bench.dtype, bench.kept),
                 team=bench.team,
-                progress=lambda label, done: progress(label, REFERENCE_DONE * done),
+                progress=part_of(progress, 0.0, REFERENCE_DONE),
             )
         return reference_from(bench, record)
     except (LlamaLabError, ArithmeticError, LookupError, RuntimeError, MemoryError) as error:  # no prediction

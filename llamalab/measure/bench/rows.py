@@ -122,7 +122,8 @@ class BenchRow:
     the storage of these, null where they are in `dtype`, and products of `kernel_rows` rows and more widen them first;
     `kv_dtype` is the storage of the KV cache, null where it is in `dtype`. `memory_bytes` is the memory held, by
     `memory_method`; `weights` are a checkpoint's, random, or those of a model in memory. `load_average` is the host's
-    before the first repetition; `disturbances` are reasons why the times may be too long.
+    before the first repetition; `disturbances` are reasons why the times may be too long, `remarks` further sentences
+    on the test.
     """
 
     model: str
@@ -165,6 +166,7 @@ class BenchRow:
     weight_dtype: str | None = None
     kernel_rows: int | None = None
     kv_dtype: str | None = None
+    remarks: list[str] = field(default_factory=list)
 
     @property
     def case(self) -> BenchCase:

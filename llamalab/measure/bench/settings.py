@@ -8,6 +8,7 @@ import torch
 from llamalab.analytic.kept_weights import model_weight_bytes
 from llamalab.analytic.params import parameter_count
 from llamalab.arch import LlamaArch
+from llamalab.arch.positions import beyond_positions
 from llamalab.attention import Backend
 from llamalab.checkpoints.checkpoint import Weights
 from llamalab.formatting import format_bytes
@@ -130,6 +131,7 @@ def blank_row(bench: BenchSettings, case: BenchCase, reference: Reference) -> Be
         predicted_tokens_per_s=case.tokens / predicted if not isinstance(predicted, str) else None,
         prediction_basis=reference.words if known else None,
         prediction_reason=predicted if isinstance(predicted, str) else None,
+        remarks=[*filter(None, [beyond_positions(bench.arch, case.context)])],
     )
 
 

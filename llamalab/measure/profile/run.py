@@ -11,7 +11,7 @@ its projections and the output of attention is one row, because it has no points
 """
 
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from statistics import median
 from typing import NamedTuple
 
@@ -19,6 +19,7 @@ import torch
 from torch import nn
 
 from llamalab.arch import LlamaArch
+from llamalab.arch.positions import beyond_positions
 from llamalab.choices import PHASES
 from llamalab.errors import InputError, UnknownNameError
 from llamalab.instrument.bind import tapped
@@ -30,7 +31,7 @@ from llamalab.measure.profile.rows import OP_CLOCK, numbered, phase_profile
 from llamalab.measure.roofs.machine import Machine
 from llamalab.measure.roofs.quick import quick_roofs
 from llamalab.measure.target.target import Target, target_of
-from llamalab.measure.timing.deadline import Deadline
+from llamalab.measure.timing.deadline import Deadline, ProgressCallback, part_of
 from llamalab.measure.timing.op_clock import MARKS_READY, OpClock
 from llamalab.measure.timing.timer import Plan, time_one
 from llamalab.model.packed import product_of
@@ -40,6 +41,7 @@ from llamalab.records.phase_profile import Energy, Instrument, PhaseProfile
 from llamalab.records.profile import Profile
 from llamalab.records.record import Record, unmeasured
 
+_ROOFS_DONE = 0.3  # share of the whole time, roughly
 ALTERNATIONS = 3  # alternations of clean passes and op-clock passes
 LIMIT_S = 60.0  # for the timed passes of all phases on a slow machine, where the caller gives no deadline
 
@@ -54,6 +56,15 @@ class PromptShape(NamedTuple):
     batch: int = 1
     layers_total: int | None = None
     context_tokens: int | None = None
+
+
+def longest(shape: PromptShape, phases: Sequence[str]) -> int:
+    """Tokens that the longest of the passes has in view.
+
+    >>> longest(PromptShape(512), ("prefill",)), longest(PromptShape(512), ("prefill", "decode"))
+    (512, 513)
+    """
+    return shape.context_tokens or shape.prompt_tokens + ("decode" in phases)
 
 
 def measure_profile(
@@ -71,7 +82,7 @@ def measure_profile(
     deadline: Deadline | None = None,
     command: str = "",
     trace: TraceWriter | None = None,
-    progress: Callable[[str, float], None] = lambda label, done: None,
+    progress: ProgressCallback = lambda label, done: None,
 ) -> Profile:
     """Profile a Transformer or a LlamaForCausalLM on its device.
 
@@ -105,15 +116,16 @@ def measure_profile(
     device_of(target.device).make_current()
     surroundings = environment(target.device, command)
     with torch.inference_mode():
-        progress("roofs of this machine", 0.0)
-        base = _base(target, name, surroundings, reference, shape)
+        progress("this machine", 0.0)
+        base = _base(target, name, surroundings, reference, shape, part_of(progress, 0.0, _ROOFS_DONE))
         found, deadline = [], deadline or Deadline(LIMIT_S)
         for index, phase in enumerate(phases):
-            progress(phase, 0.3 + 0.7 * index / len(phases))
+            progress(phase, _ROOFS_DONE + (1 - _ROOFS_DONE) * index / len(phases))
             plan = Plan(budget_s / len(phases) / (2 * ALTERNATIONS), 3, 40)
             own = deadline.part(1 / (len(phases) - index))
             found.append(_profile(_work(target, phase, shape), base, plan, own, trace))
     progress("done", 1.0)
+    beyond = beyond_positions(target.arch, longest(shape, phases))
     environment_after = dataclasses.replace(surroundings, after=read_telemetry(target.device))
     return Profile(
         kind=target.kind,
@@ -128,7 +140,7 @@ def measure_profile(
         weight_dtype=base.weight_dtype,
         product=product_of(model) if target.kind == "llamalab" else None,
         phases=found,
-        notes=[f"{one.phase}: {one.missing}" for one in found if one.missing],
+        notes=[*filter(None, [beyond]), *(f"{one.phase}: {one.missing}" for one in found if one.missing)],
     )
 
 
@@ -214,13 +226,20 @@ def reference_of(profile: Profile) -> Record:
     )
 
 
-def _base(target: Target, name: str, surroundings: Environment, reference: Record | None, shape: PromptShape) -> Record:
+def _base(
+    target: Target,
+    name: str,
+    surroundings: Environment,
+    reference: Record | None,
+    shape: PromptShape,
+    progress: ProgressCallback,
+) -> Record:
     """A record with the shape of the whole model and the machine's roofs, as the comparison needs them."""
     kept = kept_of(target.model)
     if reference is None:
         storage, rows = (kept.storage, kept.kernel_rows) if kept else (None, None)
         machine = Machine(target.device, clock_for(target.device), target.dtype, None, storage, rows)
-        roofs = quick_roofs(machine, target.arch)
+        roofs = quick_roofs(machine, target.arch, progress=progress)
     else:
         roofs = reference.roofs
     arch = target.arch.replace(n_layers=shape.layers_total or target.arch.n_layers)

@@ -20,7 +20,7 @@ from llamalab.measure.calibration.result import Calibration
 from llamalab.measure.calibration.run import BUDGET_S, calibrate
 from llamalab.measure.device.machine import calibration_name, device_name
 from llamalab.measure.ranks.link import LinkRuns, LinkTime, OwnWork, fit_link, resuming_s, time_links, waiting_share
-from llamalab.measure.timing.deadline import ProgressCallback
+from llamalab.measure.timing.deadline import ProgressCallback, part_of
 from llamalab.parallel.team import Team
 from llamalab.units import KeptWeights
 
@@ -96,7 +96,7 @@ def calibrate_ranks(
     """
     progress("links between ranks", 0.0)
     links: LinkRuns = team.everywhere(time_links, dtype)
-    shown = {"progress": lambda label, done: progress(f"ranks in step, {label}", 0.1 + 0.9 * done)}
+    shown = {"progress": part_of(progress, 0.1, 1.0, "ranks in step, ")}
     made: Calibration = team.everywhere(_calibrated, dtype, weight_bytes, kept, own=shown)
     return RanksCalibration(team.place.ranks, made, tuple(links.collectives), tuple(links.passes))
 

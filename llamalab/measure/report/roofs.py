@@ -16,7 +16,7 @@ from llamalab.measure.roofs.probes import (
     stream_roof,
     weight_shapes,
 )
-from llamalab.measure.timing.deadline import ProgressCallback
+from llamalab.measure.timing.deadline import ProgressCallback, part_of
 from llamalab.model.fastest import fastest_backend
 from llamalab.records.roof import Roof
 
@@ -48,4 +48,4 @@ def roofs_of_report(machine: Machine, arch: LlamaArch, scale: Scale, progress: P
             RoofStep("GEMM roof, fp32", "gemm", "fp32", lambda own: gemm_roof(own, square, max(1, rows // 4))),
             RoofStep("stream roof, fp32", "stream", "fp32", lambda own: stream_roof(own, square)),
         ]
-    return roofs_in_turn(machine, steps, lambda label, done: progress(label, ROOFS_DONE * done))
+    return roofs_in_turn(machine, steps, part_of(progress, 0.0, ROOFS_DONE))

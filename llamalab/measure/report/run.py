@@ -14,6 +14,7 @@ import torch
 from llamalab.analytic.parallel import shard
 from llamalab.analytic.params import SMALL_MODEL_BYTES, weight_bytes
 from llamalab.arch import LlamaArch
+from llamalab.arch.positions import beyond_positions
 from llamalab.attention import get_backend
 from llamalab.checkpoints.checkpoint import Weights
 from llamalab.checks import whole
@@ -178,8 +179,9 @@ def measure_report(
         kv_bytes_measured=cache_bytes,
         elapsed_s=deadline.spent_s,
     )
-    own = [] if weights is None else [OWN_WEIGHTS]
-    return dataclasses.replace(record, notes=[*own, *notes_of(record, place), *left_out(record, scale), *lost])
+    own = [OWN_WEIGHTS if weights is not None else None, beyond_positions(arch, shape.longest)]
+    notes = [*filter(None, own), *notes_of(record, place), *left_out(record, scale), *lost]
+    return dataclasses.replace(record, notes=notes)
 
 
 def _together(

@@ -16,7 +16,7 @@ from llamalab.measure.roofs.probes import (
     launch_time_roof,
     stream_roof,
 )
-from llamalab.measure.timing.deadline import Deadline
+from llamalab.measure.timing.deadline import Deadline, ProgressCallback, part_of
 from llamalab.model.fastest import fastest_backend
 from llamalab.model.host_memory import keep_freed_memory
 from llamalab.records.roof import Roof
@@ -25,7 +25,9 @@ _ROWS, _ATTENTION_TOKENS = 256, (512,)
 SHORT_ROOFS_S = 15.0  # for all of them, where the caller gives no deadline; most machines need a few seconds
 
 
-def quick_roofs(machine: Machine, arch: LlamaArch) -> list[Roof]:
+def quick_roofs(
+    machine: Machine, arch: LlamaArch, *, progress: ProgressCallback = lambda label, done: None
+) -> list[Roof]:
     """GEMM, stream, copy, cache, attention and launch in the machine's dtype, and the stream of quantised weights.
 
     By the machine's deadline (default: SHORT_ROOFS_S from now); a roof without time is absent, with a reason.
@@ -49,7 +51,7 @@ def quick_roofs(machine: Machine, arch: LlamaArch) -> list[Roof]:
             return stream_roof(own._replace(dtype=ours, weight_dtype=storage), shapes)
 
         steps.insert(0, RoofStep(f"stream of {storage}", "stream", storage, quantised))
-    return roofs_in_turn(machine, steps)
+    return roofs_in_turn(machine, steps, part_of(progress, 0.0, 1.0, "roof of "))
 
 
 def quick_gemm(machine: Machine, arch: LlamaArch) -> Roof:

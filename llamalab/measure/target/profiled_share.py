@@ -9,7 +9,7 @@ import torch
 
 from llamalab.arch import LlamaArch
 from llamalab.checkpoints.checkpoint import Weights
-from llamalab.errors import MissingError
+from llamalab.extras import missing
 from llamalab.measure.device.machine import available_bytes, device_of
 from llamalab.measure.roofs.kernel_rows import kernel_rows_here
 from llamalab.measure.roofs.shape_products import products_here, products_like
@@ -93,9 +93,7 @@ def beside(model: Transformer) -> Any:
     try:
         from transformers import AutoConfig, AutoModelForCausalLM
     except ImportError as error:
-        raise MissingError(
-            "a profile beside transformers needs that package; it is not installed; pip install transformers"
-        ) from error
+        raise missing("transformers", "a profile beside transformers") from error
     from llamalab.checkpoints.config_json import config_json
 
     weight = model.norm.weight

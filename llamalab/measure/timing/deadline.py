@@ -11,6 +11,17 @@ from collections.abc import Callable
 ProgressCallback = Callable[[str, float], None]  # a step's name, and the share of the whole that is done
 
 
+def part_of(progress: ProgressCallback, begun: float, over: float, words: str = "") -> ProgressCallback:
+    """The progress of a step that goes from one share of the whole to another, `words` before its labels.
+
+    >>> told = []
+    >>> part_of(lambda *one: told.append(one), 0.5, 0.75, "fit, ")("round 1", 0.5)
+    >>> told
+    [('fit, round 1', 0.625)]
+    """
+    return lambda label, done: progress(f"{words}{label}", begun + (over - begun) * done)
+
+
 def now_s() -> float:
     """Seconds of the clock of all measurements."""
     return time.perf_counter_ns() / 1e9

@@ -49,7 +49,7 @@ def _phases(data: dict[str, Any]) -> list[RunPhase]:
     completed = int(data["completed"])
     prompt = round(int(data["total_input_tokens"]) / completed)
     made = round(int(data["total_output_tokens"]) / completed)
-    batch = _running(data)
+    batch = _running(data, made)
     # A failed request is in the lists without a time.
     ttfts = tuple(float(one) for one in data.get("ttfts") or () if float(one) > 0)
     phases = []
@@ -63,11 +63,24 @@ def _phases(data: dict[str, Any]) -> list[RunPhase]:
     return phases
 
 
-def _running(data: dict[str, Any]) -> int:
-    """Mean number of requests in flight, by Little's law from rate and time of a request."""
-    if data.get("max_concurrency"):
-        return int(data["max_concurrency"])
-    rate, latency = data.get("request_throughput"), data.get("mean_e2el_ms")
-    if rate and latency:
-        return max(1, round(float(rate) * float(latency) * _MS))
-    return 1
+def _running(data: dict[str, Any], made: int) -> int:
+    """Mean number of requests in flight, by Little's law from rate and time of a request.
+
+    `max_concurrency` is its upper bound, and stands in for it where the file has no time of a request.
+    """
+    most, rate, latency_s = data.get("max_concurrency"), data.get("request_throughput"), _latency_s(data, made)
+    if not rate or latency_s is None:
+        return int(most or 1)
+    running = max(1, round(float(rate) * latency_s))
+    return min(running, int(most)) if most else running
+
+
+def _latency_s(data: dict[str, Any], made: int) -> float | None:
+    """Seconds of a request on average: as --percentile-metrics e2el has it, from the requests, or from its parts."""
+    if data.get("mean_e2el_ms"):
+        return float(data["mean_e2el_ms"]) * _MS
+    if known := [float(one) for one in data.get("latencies") or () if float(one) > 0]:
+        return mean(known)
+    if not data.get("mean_ttft_ms") or not data.get("mean_tpot_ms"):
+        return None
+    return (float(data["mean_ttft_ms"]) + (made - 1) * float(data["mean_tpot_ms"])) * _MS

@@ -18,7 +18,7 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from matplotlib.ticker import FuncFormatter, MaxNLocator, MultipleLocator, NullLocator
 
-from llamalab.formatting import format_bytes, format_si
+from llamalab.formatting import format_bytes, format_seconds
 from llamalab.report import svg
 from llamalab.report.theme import sentinels
 
@@ -184,7 +184,7 @@ def seconds_tick(value: float) -> str:
     >>> seconds_tick(0.04), seconds_tick(0.0015)
     ('40 ms', '1.5 ms')
     """
-    return "0" if not value else format_si(value, "s", 1).replace(".0 ", " ")
+    return "0" if not value else format_seconds(value, 1).replace(".0 ", " ")
 
 
 def plain_bytes(value: float) -> str:

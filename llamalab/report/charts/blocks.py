@@ -5,7 +5,7 @@ from matplotlib.axes import Axes
 from llamalab.comparison.comparison import Comparison
 from llamalab.comparison.passes import Phase, Row
 from llamalab.comparison.wording import short, signed_percent
-from llamalab.formatting import format_si
+from llamalab.formatting import format_seconds, format_si
 from llamalab.report.charts.base import INK, Plot, area, bar_axes, canvas, heading, mark, time_axis
 from llamalab.report.theme import GROUPS, group_of
 
@@ -88,7 +88,7 @@ def _stack(axes: Axes, phase: Phase, key: str, tips: dict[str, str]) -> None:
                 )
             left += width
         axes.annotate(
-            format_si(total_s, "s"),
+            format_seconds(total_s),
             (left, y),
             fontsize=8.5,
             color=INK["muted"],
@@ -117,11 +117,11 @@ def _bullets(axes: Axes, phase: Phase, names: list[str], key: str, tips: dict[st
         end = seconds
         if row.predicted_s is not None and row.error is not None:
             axes.plot([row.predicted_s] * 2, [y - 0.4, y + 0.4], color=INK["ink"], linewidth=2)
-            tips[gid] += f", predicted {format_si(row.predicted_s, 's')} ({signed_percent(row.error)})"
+            tips[gid] += f", predicted {format_seconds(row.predicted_s)} ({signed_percent(row.error)})"
             end = max(end, row.predicted_s, *(row.interval_s or ()))
             if row.interval_s:
                 axes.plot(row.interval_s, [y, y], color=INK["ink"], linewidth=1.2)
-        label = format_si(seconds, "s", 1) + (f"   {signed_percent(row.error)}" if row.error is not None else "")
+        label = format_seconds(seconds, 1) + (f"   {signed_percent(row.error)}" if row.error is not None else "")
         axes.text(end + 0.015 * widest, y, label, va="center", fontsize=8, color=INK["muted"])
     axes.set_xlim(0, widest * 1.32)
     bar_axes(axes)

@@ -6,7 +6,7 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import FuncFormatter, LogLocator
 
 from llamalab.comparison.what_if import Elsewhere
-from llamalab.formatting import format_si
+from llamalab.formatting import format_seconds, format_si
 from llamalab.report.charts.base import INK, Plot, bar_axes, canvas, mark, seconds_tick
 
 
@@ -59,7 +59,7 @@ def _dot(axes: Axes, y: int, row: Elsewhere, tips: dict[str, str]) -> None:
         gid=gid,
     )
     axes.annotate(
-        format_si(total_s, "s"),
+        format_seconds(total_s),
         (high, y),
         fontsize=8,
         color=INK["muted"],

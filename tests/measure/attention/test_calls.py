@@ -1,5 +1,7 @@
 """Rows of attention: what ran, what was left out and why; no wall clock."""
 
+from itertools import cycle
+
 import pytest
 import torch
 
@@ -77,16 +79,37 @@ def test_decode_goes_through_more_keys_than_a_cache_holds(machine: Machine, monk
     assert attention.input_bytes(decode) == 4 * (2 * 6 * 16 + 2 * 2 * 3 * 50 * 16)
     assert ring_size(machine, decode) == 2  # 2 x 39,168 bytes are more than 4 x 10,000
     assert ring_size(machine, SHAPE) == 1
-    calls = []
-    sdpa = get_backend("sdpa")
+    calls: list[int] = []
+    ring = attention._ring(machine, decode)
+    turn = cycle(ring)
+    for _ in range(2):
+        attention._next_calls(noted("sdpa", calls), turn, 1)()
+        attention._next_calls(noted("naive", calls), turn, 1)()
+    first, second = (inputs.k_BKSE.data_ptr() for inputs in ring)
+    assert calls == [first, second, first, second]  # backends that share rounds never read what the other left behind
+    assert torch.equal(ring[0].k_BKSE, ring[1].k_BKSE)
+    (point,) = measure_attention(machine, decode, backends("sdpa"), PLAN)
+    assert point.samples_s == [1.0] * 3
+
+
+@pytest.mark.parametrize(("call_s", "calls"), [(1.0, 1), (2e-3, 3), (1e-6, 100), (0.0, 100)])
+def test_a_sample_has_as_many_calls_as_the_clock_sees_well(call_s: float, calls: int) -> None:
+    machine = Machine(torch.device("cpu"), StepClock(call_s), "fp32")
+    decode = SHAPE._replace(new_tokens=1, context_tokens=2)
+    turn = cycle([attention.random_inputs(machine, decode)])
+    assert attention._calls_of_a_sample(machine, get_backend("naive"), turn, 100) == calls
+    assert attention._calls_of_a_sample(machine, get_backend("naive"), turn, 1) == 1
+
+
+def noted(name: str, calls: list[int]) -> Backend:
+    """A backend that notes where the keys of each call lie."""
+    backend = get_backend(name)
 
     def attend(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, *, query_offset: int) -> torch.Tensor:
         calls.append(k.data_ptr())
-        return sdpa.attend(q, k, v, query_offset=query_offset)
+        return backend.attend(q, k, v, query_offset=query_offset)
 
-    (point,) = measure_attention(machine, decode, [sdpa._replace(attend=attend)], PLAN)
-    assert point.samples_s == [0.5] * 3  # a round of two calls takes one tick
-    assert len(set(calls)) == 2
+    return backend._replace(attend=attend)
 
 
 def test_work_is_counted_by_algorithm_and_phase() -> None:
@@ -141,7 +164,7 @@ def test_lab_pairs_each_backend_with_naive(machine: Machine) -> None:
         (20, "naive", 1.0), (20, "sdpa", 1.0), (20, "efficient", None),
         (40, "naive", 1.0), (40, "sdpa", 1.0), (40, "efficient", None),
     ]  # fmt: skip
-    assert [done for _, done in said] == [0.0, 0.0, 0.5]  # the heads are probed once
+    assert [done for _, done in said] == [0.0, 0.25, 0.75]  # the heads are probed once
     assert rows[1].flops_per_s == pytest.approx(4 * 16 * 2 * 6 * 20 / rows[1].time_s)
 
 

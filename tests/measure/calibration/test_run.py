@@ -86,7 +86,7 @@ def test_what_is_kept_can_be_read_back(made: Calibration) -> None:
     constants = parsed_constants(data, "here", "fp32")
     assert constants.rates == made.rates
     error = max(made.error("prefill") or 0.0, made.error("decode") or 0.0)
-    assert constants.spread == pytest.approx(max(2 * error, 0.5))  # three rounds alone make it poor
+    assert constants.spread == pytest.approx(max(2 * error, 0.5, made.spread))  # three rounds alone make it poor
     assert (data["device"], data["title"], data["memory_bytes"]) == ("cpu", made.title, made.memory_bytes)
     assert [block["arch"]["dim"] for block in data["fitted_on"]] == [block.arch.dim for block in SMALL]
     assert len(data["validation"]["points"]) == len(made.outcomes)

@@ -44,18 +44,31 @@ def llama_bench_sql() -> str:
     return table + "\n".join(rows) + "\n"
 
 
-def vllm_serve() -> str:
-    return json.dumps({
-        "date": "20260801-100000", "backend": "openai", "model_id": "meta-llama/Llama-2-7b-hf",
-        "tokenizer_id": "meta-llama/Llama-2-7b-hf", "num_prompts": 4, "request_rate": "inf", "burstiness": 1.0,
-        "max_concurrency": 2, "duration": 4.0, "completed": 4, "total_input_tokens": 2048, "total_output_tokens": 512,
-        "failed": 1, "request_throughput": 1.0, "request_goodput": None, "output_throughput": 128.0,
-        "total_token_throughput": 640.0, "max_concurrent_requests": 2,
-        "input_lens": [512] * 4, "output_lens": [128] * 4, "ttfts": [0.030, 0.032, 0.031, 0.031, 0.0],
-        "itls": [[0.010, 0.012], [0.011, 0.011], [0.010, 0.010], [0.012, 0.012], []], "errors": ["", "", "", "", "x"],
-        "mean_ttft_ms": 31.0, "median_ttft_ms": 31.0, "p99_ttft_ms": 32.0, "mean_tpot_ms": 11.0,
-        "median_tpot_ms": 11.0, "p99_tpot_ms": 12.0, "mean_itl_ms": 11.0, "mean_e2el_ms": 1428.0,
-    })  # fmt: skip
+VLLM_DETAILS = ("input_lens", "output_lens", "start_times", "ttfts", "itls", "generated_texts", "errors")
+
+
+def vllm_serve(*, detailed: bool = True, without: tuple[str, ...] = (), **changed: Any) -> str:
+    """The keys, and their order, of vllm/benchmarks/serve.py: four requests, two at a time, and one that failed.
+
+    Without --save-detailed it leaves out the lists of VLLM_DETAILS.
+    """
+    result = {
+        "date": "20260801-100000", "endpoint_type": "openai", "backend": "openai", "label": None,
+        "model_id": "meta-llama/Llama-2-7b-hf", "tokenizer_id": "meta-llama/Llama-2-7b-hf", "num_prompts": 5,
+        "request_rate": "inf", "burstiness": 1.0, "max_concurrency": 2, "duration": 2.856, "completed": 4, "failed": 1,
+        "total_input_tokens": 2048, "total_output_tokens": 512, "request_throughput": 1.4006, "request_goodput": None,
+        "output_throughput": 179.27, "total_token_throughput": 896.36, "input_lens": [512] * 5,
+        "output_lens": [128] * 4 + [0], "ttfts": [0.030, 0.032, 0.031, 0.031, 0.0],
+        "itls": [[0.010, 0.012], [0.011, 0.011], [0.010, 0.010], [0.012, 0.012], []],
+        "latencies": [1.427, 1.429, 1.428, 1.428, 0.0], "start_times": [10.0, 10.0, 11.427, 11.429, 12.855],
+        "queue_times": [0.0, 0.0, 1.427, 1.429, 2.855], "generated_texts": ["a b"] * 4 + [""],
+        "errors": ["", "", "", "", "x"], "max_output_tokens_per_s": 182.0, "max_concurrent_requests": 2, "rtfx": 0.0,
+        "mean_ttft_ms": 31.0, "median_ttft_ms": 31.0, "std_ttft_ms": 0.7, "p99_ttft_ms": 32.0, "mean_tpot_ms": 11.0,
+        "median_tpot_ms": 11.0, "std_tpot_ms": 0.7, "p99_tpot_ms": 12.0, "mean_itl_ms": 11.0, "median_itl_ms": 11.0,
+        "std_itl_ms": 0.9, "p99_itl_ms": 12.0,
+    }  # fmt: skip
+    gone = {*without, *(() if detailed else VLLM_DETAILS)}
+    return json.dumps({key: value for key, value in (result | changed).items() if key not in gone})
 
 
 def vllm_latency() -> str:

@@ -46,6 +46,28 @@ def test_a_served_run_of_vllm() -> None:
     assert tpot.samples_s == pytest.approx((0.011, 0.011, 0.010, 0.012))
 
 
+@pytest.mark.parametrize(
+    ("without", "changed", "batch"),
+    [
+        ((), {}, 2),
+        (("latencies",), {}, 2),  # of before they were kept: by TTFT and the time between tokens
+        (("latencies",), {"max_concurrency": None}, 2),
+        ((), {"max_concurrency": None, "request_throughput": 7.0}, 10),
+        ((), {"max_concurrency": 64, "request_rate": 0.7, "request_throughput": 0.7}, 1),  # a limit that is not reached
+        ((), {"max_concurrency": 8, "request_throughput": 7.0}, 8),
+        (("latencies",), {"mean_e2el_ms": 2856.0, "max_concurrency": None}, 4),
+        (("latencies", "mean_ttft_ms"), {"max_concurrency": 3}, 3),
+        (("latencies", "mean_ttft_ms"), {"max_concurrency": None}, 1),
+    ],
+)
+def test_requests_beside_each_other_in_what_vllm_writes_by_default(
+    without: tuple[str, ...], changed: dict[str, object], batch: int
+) -> None:
+    (run,) = runs_of_text(files.vllm_serve(detailed=False, without=without, **changed), "it")
+    assert run.phases[-1].batch == batch
+    assert all(phase.samples_s == () for phase in run.phases)
+
+
 def test_results_that_vllm_appended_to_one_file_are_runs_of_their_own() -> None:
     first, second = runs_of_text("\n".join([files.vllm_serve()] * 2), "it")
     assert (first.name, second.name) == ("it#1", "it#2")
