@@ -156,6 +156,7 @@ def _pipeline(model: Any, step: Tuning, rank: int) -> tuple[Any, Any, Any]:
     tokens_BT = _tokens(step).repeat(step.accumulate, 1)
 
     def run() -> None:
-        schedule.step(*(() if rank else (tokens_BT,)), **({"target": tokens_BT} if rank == RANKS - 1 else {}))
+        own_inputs, labels = (() if rank else (tokens_BT,)), ({"target": tokens_BT} if rank == RANKS - 1 else {})
+        schedule.step(*own_inputs, return_outputs=False, **labels)  # else the logits of every pass stay
 
     return own, _adamw(own), run

@@ -2,7 +2,8 @@
 
 The spread of a phase is the 90 % quantile of the held-out |log error|, of folds for devices that are fitted and of
 left-out devices for others, at least MIN_SPREAD. Few errors do not tell a quantile: a row of fewer than FEW points
-takes its own together with that of all such rows, which weighs as POOL points do, where that is wider.
+takes its own together with that of all such rows, which weighs as POOL points do, where that is wider, and is never
+narrower than the row of points that it takes its other cells from.
 """
 
 import csv
@@ -62,8 +63,12 @@ def widen(data: dict[str, Any]) -> None:
             errors.setdefault(line["constants"], []).append(float(line["fold_log_error"]))
     rows = {row["key"]: row for row in data["stacks"]}
     for key, width in pooled_spreads(errors).items():
-        rows[key]["spread"] = dict.fromkeys(SPREAD_PHASES, width)
-        rows[key]["unseen_spread"] = {p: max(width, value) for p, value in rows[key]["unseen_spread"].items()}
+        row, parent = rows[key], rows.get(rows[key]["parent"], {})
+        seen, unseen = (parent[kind] if parent.get("points") else {} for kind in ("spread", "unseen_spread"))
+        row["spread"] = {p: max(width, seen.get(p, 0.0)) for p in SPREAD_PHASES}
+        row["unseen_spread"] = {
+            p: max(row["spread"][p], unseen.get(p, 0.0), row["unseen_spread"][p]) for p in SPREAD_PHASES
+        }
 
 
 def keep(residuals: list[dict[str, Any]], rows: list[dict[str, str]]) -> None:

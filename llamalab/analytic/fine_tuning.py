@@ -13,7 +13,7 @@ from llamalab.analytic.packing import taught_tokens
 from llamalab.analytic.params import weights
 from llamalab.analytic.pass_shape import PassShape
 from llamalab.analytic.saved_activations import Kept
-from llamalab.analytic.step_memory import LargestMoment, largest_moment
+from llamalab.analytic.step_memory import LargestMoment, Lent, largest_moment
 from llamalab.analytic.training import training_flops
 from llamalab.analytic.tuned_weights import (
     Stage,
@@ -107,8 +107,8 @@ def _held(step: Tuning, stage: Stage) -> tuple[Held, LargestMoment]:
     states = state_bytes(step, stage, trained if step.precision == "mixed" and not adapters else held_bytes / 4)
     gradients = -(-held_bytes // shard_gradients)
     largest = _largest_of_stage(step, stage)
-    gathered = largest.lent_bytes
-    beyond = max(0, largest.peak_bytes - gathered - gradients)
+    beyond = max(0, largest.peak_bytes - largest.lent_bytes - gradients)
+    gathered = largest.peak_bytes - beyond - gradients  # gradients that are not there yet leave room for it
     master, states = -(-master // shard_optimizer), -(-states // shard_optimizer)
     host = (master + states if step.offload != "none" else 0) + (stored if step.offload == "weights" else 0)
     if step.offload != "none":
@@ -119,20 +119,22 @@ def _held(step: Tuning, stage: Stage) -> tuple[Held, LargestMoment]:
     return Held(*sizes, gathered, beyond, host), largest
 
 
-def _lent_bytes(step: Tuning, stage: Stage) -> tuple[int, int]:
-    """Bytes gathered by stage 3, as in fully_shard (FSDP2) of each block: before a block is in use, and during its use.
+def _lent_bytes(step: Tuning, stage: Stage) -> Lent:
+    """Bytes gathered by stage 3, as in fully_shard (FSDP2) of each block.
 
-    Embedding, head and last norm all the time; a block in use, and the next in transfer or, for a trained block, its
-    gradient and a copy of it for reduction. Their overlap depends on the links.
+    Embedding, head and last norm until the end of the backward pass; a block in use, and the next in transfer. Between
+    two blocks the next is copied out of its transfer beside the gradients in reduction, which gloo copies once more.
     """
     if step.zero < 3 or step.data_parallel == 1:
-        return 0, 0
+        return Lent()
     half, arch = bytes_each(step), step.arch
     outside = sum(
         one.parameters * stage.share(one, arch) for one in weights(arch) if not one.name.startswith("layers.")
     )
     block, always = half * largest_block_parameters(step), half * outside // step.tensor_parallel
-    return always + block, always + (3 if step.method == "full" else 2) * block
+    if step.method != "full":
+        return Lent(always + block, always + 2 * block, always + 2 * block)
+    return Lent(always + block, always + 2 * block, always + (3 + step.on_cpu) * block, 2 * always)
 
 
 def _shape(step: Tuning) -> PassShape:

@@ -44,7 +44,9 @@ _STEPS = (
     Column("tokens_per_s", "tokens/s", format_rate),
     Column("largest_batch", "largest batch"),
 )
-_ROWS = (Column("term", "on each device"), Column("bytes", "size", format_bytes))
+_ROWS = (Column("term", "on each device"), Column("bytes", "size", format_bytes), Column("basis", "basis"))
+# The largest moment of the backward pass, and how far transfers overlap, are counted from the order of operations.
+_BASIS = {"activation_bytes": "estimated", "gathered_bytes": "estimated"}
 
 
 def configure(parser: Parser) -> None:
@@ -139,7 +141,7 @@ def _one(args: argparse.Namespace) -> Answer:
     held = tuning_memory(step) if size is None else check_tuning_fits(step, size, name)
     work = tuning_work(step, peak_flops_per_s=peak, utilisation=args.utilisation)
     terms = [
-        {"term": key.removesuffix("_bytes").replace("_", " "), "bytes": value}
+        {"term": key.removesuffix("_bytes").replace("_", " "), "bytes": value, "basis": _BASIS.get(key, "exact")}
         for key, value in held._asdict().items()
         if value and key != "host_bytes"
     ]

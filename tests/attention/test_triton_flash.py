@@ -104,5 +104,5 @@ def test_a_cpu_is_refused_with_what_to_do(monkeypatch: pytest.MonkeyPatch) -> No
 
 def test_a_missing_triton_is_said_with_the_command(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
-    with pytest.raises(MissingError, match="pip install triton"):
+    with pytest.raises(MissingError, match=r"pip install \"llamalab\[triton\]\""):
         triton_flash.check(AttentionShape(1, 5, 5, 2, 2, 64), torch.device("cpu"))

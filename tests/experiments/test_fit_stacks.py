@@ -1,5 +1,6 @@
 """The fit of stacks: it finds constants that made the points, and weighs sources by what they say of themselves."""
 
+import json
 import math
 
 import numpy as np
@@ -147,3 +148,13 @@ def test_the_pull_is_chosen_without_what_is_left_out() -> None:
     again = row_of([*moved, *near], 0.9)
     others = fit_stacks.held_out(again, lambda point: point in moved, stack_pull.Pull([again]))
     assert [residuals[i] - others[i] for i in range(3)] == pytest.approx([math.log(3)] * 3)
+
+
+def test_a_row_of_few_points_is_never_told_more_exactly_than_the_row_it_is_made_from() -> None:
+    rows, few = stacks(), [stack for stack in stacks().values() if 0 < stack.points < stack_spreads.FEW]
+    told = {row["key"]: row.get("parent") for row in json.loads(fit_stacks.ROWS.read_text(encoding="utf-8"))["stacks"]}
+    pairs = [(one, rows[told[one.key]]) for one in few if told.get(one.key) and rows[told[one.key]].points]
+    assert {one.key for one, _ in pairs} >= {"llama.cpp/nvidia", "mlc/amd", "gpt-fast/amd"}
+    for one, parent in pairs:
+        assert all(one.spread[phase] >= parent.spread[phase] for phase in one.spread), one.key
+        assert all(one.unseen_spread[phase] >= parent.unseen_spread[phase] for phase in one.spread), one.key
