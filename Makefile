@@ -59,7 +59,7 @@ machines: $(STAMP) ## run what a machine unlike this one would: other caches, me
 	$(BIN)/python -m pytest -n 2 --dist loadfile -o addopts='$(OWN_OPTIONS)' tests/machines
 
 cuda-fake: $(STAMP) ## run the CUDA code on a simulated GPU
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile -o addopts='$(OWN_OPTIONS)' tests/cuda_fake
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist load -o addopts='$(OWN_OPTIONS)' tests/cuda_fake
 
 course: $(STAMP) ## run the course: its commands, its answers, and its notebooks into build/course
 	$(BIN)/python -m pytest -o addopts='$(OWN_OPTIONS)' tests/course

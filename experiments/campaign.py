@@ -5,7 +5,8 @@
 Steps run in the order of their worth, each in a process of its own, and each leaves one file under
 experiments/records/<machine>/ as soon as it is done. A step whose file was made by the same code on the same
 machine is not run again without --again; one that would not fit into what is left of the budget is left out; one
-that fails does not stop the others. The last lines name every file with its key figures.
+that fails does not stop the others. The last lines name every file with its key figures, and on a GPU the goals
+(campaign_goals) with what was measured.
 """
 
 import argparse
@@ -23,6 +24,7 @@ from typing import Any, NamedTuple
 import torch
 
 import llamalab
+from experiments.common.campaign_goals import reached
 from experiments.common.campaign_makers import Job, Made
 from experiments.common.campaign_steps import Step, all_steps, default_models
 from experiments.common.folders import RECORDS
@@ -233,6 +235,8 @@ def main(argv: Sequence[str] | None = None, run: Run = run_isolated) -> int:
     finally:
         signal.signal(signal.SIGTERM, before)
     print(f"\n{machine.folder}: " + "\n".join(summary(results, time.monotonic() - began)), flush=True)
+    if machine.kind == "cuda":
+        print("\n".join(one.told for one in reached(folder)), flush=True)
     states = {one.state for one in results}
     return 130 if "interrupted" in states else int("failed" in states)
 

@@ -25,7 +25,7 @@ from llamalab.analytic.ops import forward_ops
 from llamalab.analytic.pass_shape import PassShape
 from llamalab.arch import LlamaArch
 from llamalab.measure.bench.rows import BenchCase
-from llamalab.measure.device.machine import available_bytes, cache_bytes, clock_for, resolve_device
+from llamalab.measure.device.machine import available_bytes, cache_bytes, clock_for, device_of, resolve_device
 from llamalab.measure.roofs.machine import Machine
 from llamalab.measure.roofs.moves import copy_roof
 from llamalab.measure.target.blocks import SPARE, Depth, choose_tied
@@ -217,11 +217,13 @@ def main(argv: Sequence[str] | None = None) -> None:
         head = f"{row['model']:5} {row['series']:9} x{row['batch']:<3} at {row['context']:5} tokens "
         told = f"{1e3 * row['step_s']:9.3f} ms a step, {row['of_copy']:4.0%} of a copy" if "step_s" in row else ""
         print(head + (told or row["reason"]))
+    refusal = device_of(place).graph_refusal
+    told = f" Steps were launched one by one, as the device records no graphs: {refusal}." if refusal else ""
     answers.finish(
         QUESTION,
         "decode_series",
         args.out,
-        conclude(rows, copy.per_second),
+        conclude(rows, copy.per_second) + told,
         device=args.device,
         dtype=DTYPE,
         copy_bytes_per_s=copy.per_second,

@@ -32,6 +32,7 @@ from llamalab.analytic.pass_shape import PassShape
 from llamalab.arch import LlamaArch
 from llamalab.choices import PHASES
 from llamalab.errors import InputError
+from llamalab.hardware import CPU
 from llamalab.measure.device.machine import resolve_device
 from llamalab.measure.roofs.kernel_rows import product_here
 from llamalab.presets import PRESETS
@@ -97,13 +98,12 @@ def measure(
             sides[entry.name] = started(entry, arch, dtype, folder)
         order = [(side, name) for side, (_, _, names) in sides.items() for name in names]
         samples = {side: {name: [] for name in names} for side, (_, _, names) in sides.items()}
-        warm = {place: ask(sides[place[0]], place[1]) for place in order}
-        warm |= {
-            place: ask(sides[place[0]], place[1]) for place in order if "compiled" in place[1]
-        }  # the first compiles
+        warm = {one: ask(sides[one[0]], one[1]) for one in order}
+        again = [one for one in order if place.type != CPU or "compiled" in one[1]]  # first runs compile and record
+        warm |= {one: ask(sides[one[0]], one[1]) for one in again}
         for (side, name), seconds in warm.items():
             print(f"  warm-up: {side}, {name}: {seconds * 1e3:.1f} ms a token", file=sys.stderr)
-        order = [place for place in near_the_best(warm) if phase_of(place[1]) in phases]
+        order = [one for one in near_the_best(warm) if phase_of(one[1]) in phases]
         for turn in range(rounds):
             print(f"  round {turn + 1} of {rounds}", file=sys.stderr)
             for side, name in order if turn % 2 == 0 else order[::-1]:

@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 import torch
 
-from experiments.common.contestants import Entry
+from experiments.common.contestants import Entry, Turn
 from llamalab.arch import LlamaArch
 
 
@@ -31,14 +31,18 @@ def work(entry: Entry, arch: LlamaArch, dtype: str, folder: Path, pipe: Connecti
             pipe.send(list(turns))
             gc.disable()
             while (name := pipe.recv()) is not None:
-                turn = turns[name]
-                turn.before()
-                began = time.perf_counter()
-                told_s = turn.work()
-                spent_s = time.perf_counter() - began if told_s is None else told_s
-                pipe.send(spent_s / turn.tokens)
+                pipe.send(token_s(turns[name]))
     except KeyboardInterrupt:
         return
+
+
+def token_s(turn: Turn) -> float:
+    """Seconds a token of one turn, by the host's clock or by that of who runs it."""
+    turn.before()
+    began = time.perf_counter()
+    told_s = turn.work()
+    spent_s = time.perf_counter() - began if told_s is None else told_s
+    return spent_s / turn.tokens
 
 
 def started(entry: Entry, arch: LlamaArch, dtype: str, folder: Path) -> Side:

@@ -69,7 +69,8 @@ def _torch_devices() -> Iterable[Check]:
     except Exception:  # the lines on packages give the cause
         return []
     if torch.cuda.is_available():
-        return [_cuda(torch, index) for index in range(torch.cuda.device_count())]
+        found = range(torch.cuda.device_count())
+        return [check for index in found for check in (_cuda(torch, index), _graphs(torch, index)) if check]
     if has_nvidia_driver():
         built = torch.version.cuda or "no CUDA"
         mend = f"{PIP} --upgrade --force-reinstall torch"
@@ -127,6 +128,18 @@ def _cuda(torch: Any, index: int) -> Check:
     sheet = f"data sheet {spec.name}" if spec else "no data sheet in llamalab hardware"
     found = f"{properties.name}, {format_bytes(free)} free of {format_bytes(total)}, CUDA {torch.version.cuda}, {sheet}"
     return Check(f"cuda:{index}", "ok", found)
+
+
+def _graphs(torch: Any, index: int) -> Check | None:
+    """A device that records no graphs, which decoding and short measurements do without."""
+    from llamalab.model.cuda_graph import capture_refusal
+
+    try:
+        refusal = capture_refusal(torch.device("cuda", index))
+    except Exception as error:  # whatever a device raises that others fill, or that is broken
+        refusal = " ".join(str(error).split())[:200]
+    mend = "nothing is needed: steps and short calls are launched one by one, which is slower"
+    return None if refusal is None else Check(f"graphs:{index}", "warn", f"none are recorded: {refusal}", mend)
 
 
 def _nvml() -> Check:

@@ -8,8 +8,25 @@ raised.
 
 import contextlib
 from collections.abc import Callable
+from functools import cache
 
 import torch
+
+
+@cache
+def capture_refusal(place: torch.device) -> str | None:
+    """Why a device records no graphs, as its driver says it; None where it does.
+
+    It is found out once, by recording one addition. Raises OutOfMemoryError where memory is full.
+    """
+    x = torch.zeros(1, device=place)
+    try:
+        captured(lambda: x.add_(1), place)
+    except torch.OutOfMemoryError:
+        raise
+    except RuntimeError as error:
+        return str(error).partition("\n")[0]
+    return None
 
 
 def captured(work: Callable[[], object], place: torch.device, *, warm_ups: int = 1) -> torch.cuda.CUDAGraph:

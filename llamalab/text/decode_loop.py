@@ -5,7 +5,7 @@
 On CUDA a step is captured once as a graph and replayed. A graph has fixed sizes, so that the position is in a tensor. A
 fused step (llamalab.model.fused) reads it there and needs one graph and no mask. Models without a fused step attend to
 a window of the cache, with positions after the current one masked; windows double in size, and each has a graph of its
-own. On a CPU a step is a plain pass.
+own. On a CPU, and on a device that records no graphs, a step is a plain pass or a fused one.
 
 B batch, T new tokens, S keys in view, W window, V vocabulary.
 """
@@ -19,7 +19,7 @@ from torch import Tensor
 
 from llamalab.errors import CacheOverflowError, InputError
 from llamalab.model import StaticKVCache, Transformer
-from llamalab.model.cuda_graph import captured
+from llamalab.model.cuda_graph import capture_refusal, captured
 from llamalab.model.fused.step import FusedStep, fused_refusal
 from llamalab.model.kv_cache.window import WindowKVCache
 from llamalab.text.generate import dtype_name
@@ -61,7 +61,8 @@ class DecodeLoop:
 
     `fused` is whether steps are the few kernels of llamalab.model.fused; by default they are on CUDA, where the model
     can have them; taps and hooks belong on the model before. The attribute of that name is the step, and may be None
-    for some steps. Raises UnavailableError where it is asked for and cannot be.
+    for some steps. `unrecorded` is why the device records no graph of a step; None where it does, and on a CPU.
+    Raises UnavailableError where a fused step is asked for and cannot be.
 
     >>> import llamalab
     >>> loop = DecodeLoop(llamalab.build("stories260k", dtype="fp32"), batch=2, max_tokens=8)
@@ -84,6 +85,7 @@ class DecodeLoop:
         if fused is None:
             fused = place.type == "cuda" and fused_refusal(model, self.cache) is None
         self.fused: FusedStep | None = FusedStep(model, self.cache) if fused else None
+        self.unrecorded = capture_refusal(place) if place.type == "cuda" else None
         self._token_B1 = torch.zeros(batch, 1, dtype=torch.int64, device=place)
         self._graphs: dict[int | None, tuple[torch.cuda.CUDAGraph, Tensor]] = {}
 
@@ -107,7 +109,7 @@ class DecodeLoop:
         return torch.cat(made, dim=1)
 
     def _step(self) -> Tensor:
-        if self._token_B1.is_cuda:
+        if self._token_B1.is_cuda and self.unrecorded is None:
             window = window_of(self.cache.length + 1, self.cache.max_tokens) if self.fused is None else None
             if window not in self._graphs:
                 self._graphs[window] = self._record(window)

@@ -14,7 +14,7 @@ from llamalab.measure.attention import unit_costs
 from llamalab.measure.calibration import run as calibration
 from llamalab.measure.device import energy
 from llamalab.measure.report import run
-from llamalab.measure.roofs import best, probes
+from llamalab.measure.roofs import best, moves, probes
 from llamalab.measure.timing.timer import Plan
 from tests.cuda_fake.gpu import Gpu
 from tests.cuda_fake.torch_cuda import installed
@@ -59,6 +59,7 @@ def few_rounds(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(run, "SCALES", few)
     monkeypatch.setattr(calibration, "MOST_ROUNDS", 3)
     monkeypatch.setattr(probes, "_LAUNCHES", 100)
+    monkeypatch.setattr(moves, "_DEVICE_MOVES", 40)
     monkeypatch.setattr(energy, "LEAST_S", 0.01)
 
 

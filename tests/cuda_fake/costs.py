@@ -77,8 +77,11 @@ class Costs:
         return max(3e-6, computing_s, moved / self.memory_bytes_per_s)
 
     def best_cached_copy_bytes_per_s(self) -> float:
-        """The most that copies in one graph reach inside the cache: the largest that it serves, and a gap."""
-        return self.cached_bytes / (self.cached_bytes / self.cache_bytes_per_s + self.graph_gap_s)
+        """The most that copies in one graph reach inside the cache: the largest that it serves, and a gap.
+
+        Where the cache is small that one is the shortest kernel there is.
+        """
+        return self.cached_bytes / (self.move_s(self.cached_bytes) + self.graph_gap_s)
 
     def kernel_of(self, name: str, inputs: Sequence[Tensor], outputs: Sequence[Tensor]) -> tuple[float, float] | None:
         """Seconds of the device and of the host for one operation; None where no kernel runs."""

@@ -111,8 +111,10 @@ class Allocator:
 class Gpu:
     """The device and the host before it. Everything that takes time goes through `launch`, `wait` or `spend`."""
 
-    def __init__(self, costs: Costs | None = None, *, total_bytes: int = 80 << 30, count: int = 1) -> None:
-        self.costs, self.count = costs or Costs(), count
+    def __init__(
+        self, costs: Costs | None = None, *, total_bytes: int = 80 << 30, count: int = 1, records: bool = True
+    ) -> None:
+        self.costs, self.count, self.records = costs or Costs(), count, records
         self.host_s, self.device_s = 1000.0, 0.0
         self.kernels = 0
         self.current = 0
@@ -224,8 +226,10 @@ def capturing(gpu: Gpu, graph: CUDAGraph, stream: Stream | None) -> Any:
     before, held = gpu.stream, gpu.allocator.allocated
     gpu.wait()
     gpu.allocator.peak = held
-    gpu.capture, gpu.fault = graph, None
     gpu.stream = gpu.capture_stream = stream or Stream()
+    if not gpu.records:
+        raise RuntimeError("CUDA error: operation not supported")
+    gpu.capture, gpu.fault = graph, None
     gpu.open_pool = graph
     try:
         yield

@@ -2,7 +2,7 @@
 
 What cannot be had without a GPU is put in the place of: the compiler (models run as they are) and pytest in a process
 of its own. The models have two blocks, and every step a few sizes. What a report measures is a sample here, and the
-calibration is left out: test_runs.py and test_roofs.py have them whole. So are tap_cost and versus, which ask for
+calibration is left out: test_runs.py and test_devices.py have them whole. So is versus, whose contestants ask for
 values of tensors that have no memory.
 """
 
@@ -25,6 +25,7 @@ from experiments import (
     flash_vs_naive,
     gqa_groups,
     memory_peaks,
+    tap_cost,
     tied_blocks,
 )
 from experiments.common import campaign_makers
@@ -46,7 +47,7 @@ from tests.report.sample import sample_record
 
 pytestmark = pytest.mark.fake_cuda
 MODEL = "7b"
-STEPS = [step.name for step in all_steps("cuda", [MODEL]) if step.name not in ("calibration", "tap_cost", "versus")]
+STEPS = [step.name for step in all_steps("cuda", [MODEL]) if step.name not in ("calibration", "versus")]
 
 
 def here(work: Callable[[], object], limit_s: float) -> Outcome:
@@ -72,6 +73,8 @@ def short(few_rounds: None, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(flash_vs_naive, "SHORTEST", 4096)
     monkeypatch.setattr(gqa_groups, "BASE", LlamaArch(1024, 1, 2, 2, 2752, 4096))
     monkeypatch.setattr(tied_blocks, "ARCH", tied_blocks.ARCH.replace(n_layers=2))
+    arch, dtype = tap_cost.SUBJECTS["cuda"]
+    monkeypatch.setitem(tap_cost.SUBJECTS, "cuda", (arch.replace(n_layers=2), dtype))
 
 
 def _shallow(name: str) -> tuple[str, LlamaArch]:

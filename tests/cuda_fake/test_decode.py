@@ -29,7 +29,7 @@ def recorded(gpu: Gpu, arch: LlamaArch, batch: int, max_tokens: int, fused: bool
 
 def of_a_layer(gpu: Gpu, arch: LlamaArch, batch: int, max_tokens: int, fused: bool | None = None) -> Counter[str]:
     """What one more layer adds to a step: the rest is the embedding, the turns, the head and the choice."""
-    few, more = (recorded(gpu, arch.replace(n_layers=n), batch, max_tokens, fused) for n in (2, 3))
+    few, more = (recorded(gpu, arch.replace(n_layers=n), batch, max_tokens, fused) for n in (1, 2))
     return more - few
 
 

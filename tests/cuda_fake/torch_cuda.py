@@ -16,7 +16,9 @@ from torch.nn import functional
 from llamalab.analytic.attention_cost import AttentionShape
 from llamalab.attention import sdpa_kernels
 from llamalab.measure.device import nvml, profiler
+from llamalab.measure.roofs.machine import Machine
 from llamalab.model import dtypes
+from llamalab.model.cuda_graph import capture_refusal
 from tests.cuda_fake.gpu import CUDAGraph, Gpu, Kernels, Seen, Stream, capturing
 from tests.fakes import _to_empty, forget_what_was_measured
 from tests.measure.fakes import FakeNvml
@@ -31,7 +33,7 @@ def installed(monkeypatch: pytest.MonkeyPatch, gpu: Gpu, *, kernels: bool = True
 
     Without `kernels` no operation takes any time: what a compiler needs, which traces under no mode but its own.
     """
-    forget_what_was_measured()
+    _forget()
     _clock(monkeypatch, gpu)
     _device(monkeypatch, gpu)
     _memory(monkeypatch, gpu)
@@ -42,11 +44,18 @@ def installed(monkeypatch: pytest.MonkeyPatch, gpu: Gpu, *, kernels: bool = True
     library = FakeNvml(reasons=0x4)
     monkeypatch.setattr(nvml, "import_module", lambda name: library)
     monkeypatch.setattr(nn.Module, "to_empty", _to_empty)
+    monkeypatch.setattr(Machine, "fill", lambda machine, tensor, size=1.0: tensor)  # in as many pieces as it is large
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     with FakeTensorMode(allow_non_fake_inputs=True), Kernels(gpu) if kernels else nullcontext(), torch.inference_mode():
         monkeypatch.setattr(torch.cuda, "is_available", lambda: kernels)  # torch itself must not find out before
         yield gpu
+    _forget()
+
+
+def _forget() -> None:
+    """What was found out of another device."""
     forget_what_was_measured()
+    capture_refusal.cache_clear()
 
 
 def _clock(monkeypatch: pytest.MonkeyPatch, gpu: Gpu) -> None:
@@ -70,6 +79,10 @@ def _device(monkeypatch: pytest.MonkeyPatch, gpu: Gpu) -> None:
         finally:
             gpu.stream = before
 
+    class Graph(CUDAGraph):  # a class, as libraries write it as a type
+        def __init__(self, keep_graph: bool = False) -> None:
+            super().__init__(gpu)
+
     class OnDevice:  # torch asks whether something is of this class
         def __init__(self, place: Any) -> None:
             self.idx, self._before = torch.device(place).index or 0, 0
@@ -92,7 +105,7 @@ def _device(monkeypatch: pytest.MonkeyPatch, gpu: Gpu) -> None:
     generator = SimpleNamespace(clone_state=lambda: "kept", graphsafe_set_state=lambda state: None)
     replaced = {
         "Event": event, "Stream": Stream, "stream": on_stream, "device": OnDevice, "_sleep": sleep,
-        "CUDAGraph": lambda keep_graph=False: CUDAGraph(gpu),
+        "CUDAGraph": Graph,
         "graph": lambda graph, pool=None, stream=None, **_: capturing(gpu, graph, stream),
         "synchronize": lambda device=None: gpu.wait(),
         "set_device": lambda place: setattr(gpu, "current", torch.device(place).index or 0),
@@ -174,7 +187,7 @@ def _random(monkeypatch: pytest.MonkeyPatch) -> None:
 
     def tensor(data: Any, *, device: Any = None, **options: Any) -> torch.Tensor:
         made = real(data, **options)
-        return made if device is None else made.to(device)
+        return made if device is None else torch.empty(made.shape, dtype=made.dtype, device=device)
 
     def shaped(*shape: Any, generator: Any = None, **options: Any) -> torch.Tensor:
         return torch.empty(*shape, **options)
@@ -193,9 +206,12 @@ def _attention(monkeypatch: pytest.MonkeyPatch) -> None:
     """Which kernel torch 2.11 takes on a Hopper device: cuDNN before flash, before efficient, before math."""
     asked, real, aten = torch._C, functional.scaled_dot_product_attention, torch.ops.aten
 
-    def choose(q: Any, k: Any, v: Any, attn_mask: Any = None, is_causal: bool = False, enable_gqa: bool = False) -> Any:
+    def choose(
+        q: Any, k: Any, v: Any, attn_mask: Any = None, dropout_p: float = 0.0, is_causal: bool = False,
+        scale: float | None = None, enable_gqa: bool = False,
+    ) -> Any:  # fmt: skip
         if not q.is_cuda:
-            return real(q, k, v, attn_mask=attn_mask, is_causal=is_causal, enable_gqa=enable_gqa)
+            return real(q, k, v, attn_mask, dropout_p, is_causal, scale=scale, enable_gqa=enable_gqa)
         half, plain = q.dtype in (torch.bfloat16, torch.float16), attn_mask is None
         if half and asked._get_cudnn_sdp_enabled():
             return aten._scaled_dot_product_cudnn_attention(q, k, v, attn_mask, False, 0.0, is_causal)[0]

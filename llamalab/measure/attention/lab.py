@@ -80,9 +80,12 @@ def lab_machine(device: str, dtype: str, shapes: list[AttentionShape]) -> tuple[
     place = resolve_device(device)
     machine = Machine(place, clock_for(place), dtype)
     largest = max(attention_bytes(shape, "naive") + input_bytes(shape) for shape in shapes)
-    if device_of(place).keep_freed_memory(min(_SETTLED * largest, available_bytes(place) // 2)):
-        return machine, None
-    return machine, "this C library cannot be told to keep freed memory: naive times will scatter"
+    remarks = []
+    if not device_of(place).keep_freed_memory(min(_SETTLED * largest, available_bytes(place) // 2)):
+        remarks.append("this C library cannot be told to keep freed memory: naive times will scatter")
+    if refusal := device_of(place).graph_refusal:
+        remarks.append(f"this device records no graphs ({refusal}): short calls show their launches")
+    return machine, "; ".join(remarks) or None
 
 
 def crossover_tokens(rows: Iterable[LabRow], *, predicted: bool = False) -> int | None:

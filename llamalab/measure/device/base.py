@@ -56,8 +56,7 @@ class Device(Protocol):
     asynchronously, and needs more work to be fully used. `trusts_cache_size` says whether `cache_bytes` is reliable.
     `launch_calls` are prefixes of the profiler's names of calls that launch kernels; empty where kernels run in the
     host's own calls. `profiler_name` is the profiler's name of the device, None where it needs none. `held_method`
-    names the source of `held_bytes`. `graph_fill_s` is how long a graph must run for its start to be negligible, 0
-    where there are no graphs.
+    names the source of `held_bytes`.
     """
 
     place: torch.device
@@ -66,7 +65,6 @@ class Device(Protocol):
     launch_calls: tuple[str, ...]
     profiler_name: str | None
     held_method: str
-    graph_fill_s: float
 
     @classmethod
     def count(cls) -> int:
@@ -97,6 +95,14 @@ class Device(Protocol):
 
     def synchronise(self) -> None:
         """Wait until all launched work is done."""
+
+    @property
+    def graph_fill_s(self) -> float:
+        """How long a graph must work for its start not to count; 0 where there are no graphs."""
+
+    @property
+    def graph_refusal(self) -> str | None:
+        """Why a device of a kind that has graphs records none; None where it does, and of kinds without them."""
 
     def graph(self, work: Callable[[], object]) -> Callable[[], object]:
         """The same work with the least launch overhead that the device allows; capture may run it once or more."""

@@ -34,7 +34,7 @@ class Cpu:
     launch_calls: tuple[str, ...] = ()
     profiler_name: str | None = None
     held_method = "VmRSS of the process"
-    graph_fill_s = 0.0
+    graph_fill_s, graph_refusal = 0.0, None
 
     def __init__(self, place: torch.device, *, root: Path = ROOT) -> None:
         self.place, self._root = place, root

@@ -10,12 +10,13 @@ from llamalab.measure.device.base import AllocatorEvent, AllocatorTrace, Counter
 from llamalab.measure.device.cuda_clock import CudaClock
 from llamalab.measure.device.nvml import NvmlDevice, open_device
 from llamalab.measure.timing.clock import Clock
-from llamalab.model.cuda_graph import captured
+from llamalab.model.cuda_graph import capture_refusal, captured
 from llamalab.records.phase_profile import Telemetry
 from llamalab.records.record import MeasuredMemory
 
 _NO_NVML = "NVML: not available"
 _HISTORY_ENTRIES = 1 << 17
+_GRAPH_FILL_S = 2e-4  # the start of a graph takes a few microseconds
 
 
 class Cuda:
@@ -26,7 +27,6 @@ class Cuda:
     launch_calls: tuple[str, ...] = ("cuda", "cu")
     profiler_name: str | None = "cuda"
     held_method = "cuda: max_memory_allocated"
-    graph_fill_s = 2e-4  # the start of a graph takes a few microseconds
 
     def __init__(self, place: torch.device) -> None:
         self.place = place
@@ -63,6 +63,14 @@ class Cuda:
 
     def synchronise(self) -> None:
         torch.cuda.synchronize(self.place)
+
+    @property
+    def graph_fill_s(self) -> float:
+        return _GRAPH_FILL_S if self.graph_refusal is None else 0.0
+
+    @property
+    def graph_refusal(self) -> str | None:
+        return capture_refusal(self.place)
 
     def graph(self, work: Callable[[], object]) -> Callable[[], object]:
         """A CUDA graph to replay; it holds its memory until it is freed."""

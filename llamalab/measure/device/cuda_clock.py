@@ -5,11 +5,14 @@ from itertools import pairwise
 
 import torch
 
+from llamalab.measure.timing.deadline import now_s
+
 _CYCLES_PER_S = 2.1e9  # no current GPU has a higher clock: a spin of so many cycles lasts at least as long as asked
 _MOST_HOLD_S = 0.25
 _LEAST_S = 1e-9  # an empty interval between two marks
 _WORKS = 64  # of one element, with and without marks between them
 _TRIES = 3
+_AHEAD = 1.25  # times the host's seconds of launching, as in llamalab.measure.timing.timer
 
 
 class CudaClock:
@@ -45,13 +48,13 @@ class CudaClock:
 @cache
 def mark_cost_s(place: torch.device) -> float:
     """Device seconds that a mark between two kernels adds, with the host ahead; never below 0."""
-    clock = CudaClock(place, capacity=2 * _WORKS, mark_s=0.0)
-    x = torch.zeros(1, device=place)
-    costs = []
-    for _ in range(_TRIES):
+    clock, x = CudaClock(place, capacity=2 * _WORKS, mark_s=0.0), torch.zeros(1, device=place)
+    launch_s, costs = 0.0, []
+    for _ in range(1 + _TRIES):
         spans = []
         for marks in (False, True):
-            clock.hold(_WORKS * 2e-5)
+            clock.hold(_AHEAD * launch_s)
+            began_s = now_s()
             clock.mark()
             for _ in range(_WORKS):
                 x.add_(1)
@@ -59,9 +62,10 @@ def mark_cost_s(place: torch.device) -> float:
                     clock.mark()
             if not marks:
                 clock.mark()
+            launch_s = max(launch_s, now_s() - began_s)
             spans.append(sum(clock.read()))
         costs.append((spans[1] - spans[0]) / (_WORKS - 1))
-    return max(0.0, min(costs))
+    return max(0.0, min(costs[1:]))  # the first told how long the host takes, for which the device is held
 
 
 def _event() -> torch.cuda.Event:

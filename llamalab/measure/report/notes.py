@@ -5,6 +5,7 @@ import torch
 from llamalab.comparison.basis import weights_that_ran
 from llamalab.formatting import format_bytes, format_si
 from llamalab.measure.device.cache_size import effective_cache_bytes
+from llamalab.measure.device.machine import device_of
 from llamalab.measure.report.budget import Scale
 from llamalab.measure.report.passes import NOT_LOOKED
 from llamalab.records.record import Record
@@ -19,6 +20,7 @@ def notes_of(record: Record, device: torch.device) -> list[str]:
         _cached_weights(record, effective_cache_bytes(device)),
         _busy(record),
         _throttled(record),
+        unrecorded(device),
     ]
     return [note for note in notes if note]
 
@@ -68,6 +70,17 @@ def _throttled(record: Record) -> str | None:
     states = [state for state in (record.environment.before, record.environment.after) if state is not None]
     reasons = sorted({reason for state in states for reason in state.throttle_reasons or ()})
     return f"The device was throttled: {', '.join(reasons)}." if reasons else None
+
+
+def unrecorded(device: torch.device) -> str | None:
+    """A note on a device that records no graphs, though others of its kind do."""
+    refusal = device_of(device).graph_refusal
+    if refusal is None:
+        return None
+    return (
+        f"The device records no graphs ({refusal}): the cache's roof and attention calls were launched one by one, "
+        "and short ones of them show their launches."
+    )
 
 
 def left_out(record: Record, scale: Scale) -> list[str]:

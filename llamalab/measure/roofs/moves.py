@@ -7,13 +7,16 @@ import torch
 
 from llamalab.measure.device.cache_size import effective_cache_bytes
 from llamalab.measure.device.machine import device_of
-from llamalab.measure.roofs.best import Candidate, Probe, best_roof, deferred, repeated
+from llamalab.measure.roofs.best import SURVEY, Candidate, Probe, best_roof, deferred, repeated
 from llamalab.measure.roofs.machine import Machine
+from llamalab.measure.timing.timer import time_one
 from llamalab.records.roof import Roof
 
 _SMALL_MOVES_BYTES, _MOVES_BYTES = (1 << 17, 1 << 19), 1 << 22
-# With graphs: cache size over that of a tensor, of which the fastest is used; and moves in a graph.
-_CACHE_PARTS, _GRAPH_MOVES = (4, 5, 6, 8), 100
+# Of an accelerator the largest move that its cache serves counts, as the gap between two kernels costs that one least.
+# It serves a share of its size that is not told: it is looked for by wide steps, then by fine ones, over many moves.
+_WIDE, _FINE_STEPS, _DEVICE_MOVES = 1.25, 5, 100
+_LEAST_SHARE, _WIDE_STEPS = 0.3, 6  # shares of the cache that a move touches, from 0.3 to 0.9
 
 
 def copy_roof(machine: Machine) -> Roof:
@@ -24,13 +27,16 @@ def copy_roof(machine: Machine) -> Roof:
 def cache_roof(machine: Machine) -> Roof:
     """Byte/s, read plus written, of a copy and of a sum that stay in the last-level cache, or in a closer one.
 
-    On a device with graphs many calls in one graph, since single launches would dominate.
+    Of a device with graphs many in one graph: launched one by one they show the launches.
     """
     capacity = effective_cache_bytes(machine.device)
-    if device_of(machine.device).graph_fill_s:
-        parts = [min(capacity // part, machine.stream_bytes // 4) for part in _CACHE_PARTS]
-        graphed = [deferred(_graphed, machine, move, size) for size in parts for move in (_copy, _sum)]
-        return replace(best_roof("cache", machine, graphed), capacity_bytes=capacity)
+    if device_of(machine.device).role == "accelerator":
+        touched = _best_touched(machine, min(capacity, machine.stream_bytes // 2))
+        copies = [int(touched * _WIDE ** (step / _FINE_STEPS)) // 2 for step in range(_FINE_STEPS)]
+        moves = [*((_copy, size) for size in copies), (_sum, int(touched) // 3)]
+        return replace(
+            best_roof("cache", machine, [deferred(_queued, machine, *move) for move in moves]), capacity_bytes=capacity
+        )
     # The three tensors of the doubled probe fill 3/8 of the cache.
     largest = min(capacity // 16, machine.stream_bytes // 4)
     sizes = [size for size in (*_SMALL_MOVES_BYTES, largest) if size <= largest]
@@ -43,10 +49,22 @@ def _moves(machine: Machine, size_bytes: int) -> list[Candidate]:
     return [deferred(move, machine, size_bytes, max(1, _MOVES_BYTES // size_bytes)) for move in (_copy, _sum)]
 
 
-def _graphed(machine: Machine, move: Callable[[Machine, int, int], Probe], size_bytes: int) -> Probe:
-    """The moves and twice as many, each as a graph."""
-    probe, graph = move(machine, size_bytes, _GRAPH_MOVES), device_of(machine.device).graph
-    return probe._replace(once=graph(probe.once), twice=graph(probe.twice))
+def _best_touched(machine: Machine, capacity: int) -> float:
+    """Bytes that a copy touches at which it is the fastest, by wide steps over shares of the cache."""
+
+    def rate(touched: float) -> float:
+        probe = _queued(machine, _copy, int(touched) // 2)
+        return probe.amount / min(time_one(probe.once, machine.clock, machine.within(SURVEY)))
+
+    return max((_LEAST_SHARE * capacity * _WIDE**step for step in range(_WIDE_STEPS)), key=rate)
+
+
+def _queued(machine: Machine, move: Callable[[Machine, int, int], Probe], size_bytes: int) -> Probe:
+    """Many moves and twice as many, each as a graph where the device records them."""
+    probe, device = move(machine, size_bytes, _DEVICE_MOVES), device_of(machine.device)
+    if not device.graph_fill_s:
+        return probe
+    return probe._replace(once=device.graph(probe.once), twice=device.graph(probe.twice))
 
 
 def _copy(machine: Machine, size_bytes: int, times: int) -> Probe:

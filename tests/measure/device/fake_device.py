@@ -23,7 +23,7 @@ class FakeAccelerator:
     launch_calls: tuple[str, ...] = ()
     profiler_name: str | None = None
     held_method = "fake: bytes held"
-    graph_fill_s = 1e-6
+    graph_fill_s, graph_refusal = 1e-6, None
     asked: ClassVar[Counted[str]] = Counted()
 
     def __init__(self, place: torch.device) -> None:
