@@ -61,6 +61,8 @@ DTYPE_ALIASES = {
     "float8_e4m3fn": "fp8",
     "float8_e5m2": "fp8",
 }
+TEXT_DEVICES = ("cpu", "cuda", "mps")  # that text verbs run on
+NUMBERED_DEVICES = ("cuda",)  # kinds of which a machine may have several
 
 
 def plain_dtype(name: str) -> str:

@@ -9,7 +9,7 @@ from llamalab.errors import DoesNotFitError, InputError
 from llamalab.formatting import format_bytes
 
 NARROWER = ("bf16", "int8", "int4")  # weight types to try, widest first
-RANKS = (1, 2, 4, 8, 16, 32, 64)  # devices to try
+RANKS_TRIED = (1, 2, 4, 8, 16, 32, 64)  # devices to try
 Holds = Callable[[FitRun], Needs]
 
 
@@ -87,7 +87,7 @@ def most_gpu_layers(run: FitRun, memory_bytes: int, holds: Holds = needs) -> int
 def least_ranks(run: FitRun, memory_bytes: int, holds: Holds = needs) -> int | None:
     """The fewest devices, of those that can share the model, on which the run fits."""
     memory_bytes = whole(memory_bytes, "memory_bytes", most=MOST_MEMORY_BYTES)
-    for ranks in RANKS:
+    for ranks in RANKS_TRIED:
         try:
             if _fits(run._replace(ranks=ranks), memory_bytes, holds):
                 return ranks

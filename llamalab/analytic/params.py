@@ -144,7 +144,7 @@ def components(arch: LlamaArch) -> dict[str, int]:
     """Parameters by part of the model: embedding, attention, feed_forward, norms, output."""
     parts = dict.fromkeys(("embedding", "attention", "feed_forward", "norms", "output"), 0)
     for weight in weights(arch):
-        parts[part_of(weight.name)] += weight.parameters
+        parts[component_of(weight.name)] += weight.parameters
     return parts
 
 
@@ -178,7 +178,7 @@ def tensor_bytes(weight: Weight, dtype: str) -> int:
     return weight.count * storage_bytes(weight.parameters // weight.count, stored_as(weight, dtype, dtype))
 
 
-def part_of(name: str) -> str:
+def component_of(name: str) -> str:
     """The part of the model of a tensor, one of those of `components`."""
     if "norm" in name:
         return "norms"

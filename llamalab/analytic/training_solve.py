@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterable, Iterator
 
-from llamalab.analytic.fit_solve import RANKS, largest_count
+from llamalab.analytic.fit_solve import RANKS_TRIED, largest_count
 from llamalab.analytic.parallel import shard
 from llamalab.analytic.pass_shape import PassShape
 from llamalab.analytic.training import RECOMPUTE, TrainingMemory, training_memory
@@ -75,7 +75,7 @@ def _first(steps: Iterable[TrainingStep], memory_bytes: int) -> TrainingStep | N
 
 def _shared(step: TrainingStep) -> Iterator[TrainingStep]:
     """The step on every number of devices that can share the model."""
-    for ranks in RANKS:
+    for ranks in RANKS_TRIED:
         try:
             shard(step.arch, ranks)
         except InputError:  # these ranks cannot share this model

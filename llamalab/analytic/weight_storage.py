@@ -3,7 +3,7 @@
 from functools import lru_cache
 
 from llamalab.analytic.parallel import Shard, elements_on_rank
-from llamalab.analytic.params import components, part_of, stored_as, weights
+from llamalab.analytic.params import component_of, components, stored_as, weights
 from llamalab.arch import LlamaArch
 from llamalab.units import storage_bytes
 
@@ -45,5 +45,5 @@ def component_bytes(arch: LlamaArch, dtype: str, weight_dtype: str, part: Shard)
     parts = dict.fromkeys(components(arch), 0)
     for weight in weights(arch):
         kind = stored_as(weight, dtype, weight_dtype)
-        parts[part_of(weight.name)] += weight.count * storage_bytes(elements_on_rank(weight, arch, part), kind)
+        parts[component_of(weight.name)] += weight.count * storage_bytes(elements_on_rank(weight, arch, part), kind)
     return parts

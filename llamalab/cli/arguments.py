@@ -10,7 +10,7 @@ import argparse
 from collections.abc import Callable, Iterable
 
 from llamalab.arch import LlamaArch
-from llamalab.choices import ATTENTION_BACKENDS, FORMATS, plain_dtype
+from llamalab.choices import ATTENTION_BACKENDS, FORMATS, NUMBERED_DEVICES, plain_dtype
 from llamalab.cli.find_model import find_model, split_paths
 from llamalab.errors import InputError, UnknownNameError
 from llamalab.startup.hints import TYPE_CHECKING, TypeVar
@@ -176,7 +176,7 @@ def add_place(parser: argparse.ArgumentParser, kinds: Iterable[str], default: st
 
     def read(text: str) -> str:
         kind, colon, number = text.partition(":")
-        if kind not in words or (colon and not (kind == "cuda" and number.isdecimal())):
+        if kind not in words or (colon and not (kind in NUMBERED_DEVICES and number.isdecimal())):
             raise InputError(f"--device must be {', '.join(words)} or cuda:N; got {text!r}; try cpu")
         return text
 

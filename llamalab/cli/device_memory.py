@@ -8,7 +8,7 @@ from llamalab.formatting import format_bytes
 from llamalab.hardware import HARDWARE, HardwareSpec
 from llamalab.startup.hints import Any
 
-DEVICES = (
+DEVICE_COLUMNS = (
     Column("hardware", "device"),
     Column("memory_bytes", "memory", format_bytes),
     Column("left_bytes", "left", format_bytes),

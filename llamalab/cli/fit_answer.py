@@ -5,7 +5,7 @@ import argparse
 from llamalab.analytic.fit import Needs
 from llamalab.analytic.fit_run import FitRun
 from llamalab.analytic.fit_solve import Holds, changes_that_fit, largest_batch
-from llamalab.cli.device_memory import DEVICES, devices_that_hold
+from llamalab.cli.device_memory import DEVICE_COLUMNS, devices_that_hold
 from llamalab.cli.fit_split import split_of
 from llamalab.cli.output import Answer, Column, Table, counted, thousands
 from llamalab.formatting import format_bytes
@@ -79,4 +79,4 @@ def devices_answer(args: argparse.Namespace, model: str, asked: FitRun, holds: H
         f"{format_bytes(held.safe_bytes)} with its margin fits into {len(rows)} devices, {rows[0]['hardware']} first",
     )
     data = _data(args, model, asked, held) | {"solved": "device", "devices": rows}
-    return Answer(data, lead, (Table(DEVICES, rows), Table(_ROWS, data["terms"])))
+    return Answer(data, lead, (Table(DEVICE_COLUMNS, rows), Table(_ROWS, data["terms"])))

@@ -4,7 +4,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from llamalab.choices import ACTIVATION_DTYPES, ATTENTION_BACKENDS, PROMPT_FORMATS
+from llamalab.choices import ACTIVATION_DTYPES, ATTENTION_BACKENDS, PROMPT_FORMATS, TEXT_DEVICES
 from llamalab.cli.arguments import add_count, add_kv_storage, add_place, add_weight_storage, one_of
 from llamalab.cli.output import option_of
 from llamalab.cli.parser import Parser
@@ -45,7 +45,7 @@ def add_text_model(parser: Parser) -> None:
     )
     add_weight_storage(parser)
     add_kv_storage(parser, "as the weights")
-    add_place(parser, ("cpu", "cuda", "mps"), "cpu")
+    add_place(parser, TEXT_DEVICES, "cpu")
 
 
 def add_prompt_format(parser: argparse.ArgumentParser) -> None:

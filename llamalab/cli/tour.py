@@ -6,7 +6,7 @@ head, drawn in characters, and the likeliest next tokens.
 
 import argparse
 
-from llamalab.choices import ACTIVATION_DTYPES
+from llamalab.choices import ACTIVATION_DTYPES, TEXT_DEVICES
 from llamalab.cli.arguments import add_format, add_place, one_of
 from llamalab.cli.delivery import give
 from llamalab.cli.output import Answer, Column, Table, percent
@@ -52,7 +52,7 @@ def configure(parser: Parser) -> None:
         metavar="|".join(ACTIVATION_DTYPES),
         help="of weights (default: the checkpoint's)",
     )
-    add_place(parser, ("cpu", "cuda", "mps"), "cpu")
+    add_place(parser, TEXT_DEVICES, "cpu")
     add_format(parser)
 
 

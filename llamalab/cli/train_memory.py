@@ -25,7 +25,7 @@ from llamalab.cli.arguments import (
 )
 from llamalab.cli.combinations import axis, combined, models
 from llamalab.cli.delivery import give
-from llamalab.cli.device_memory import DEVICES, device_memory, devices_that_hold
+from llamalab.cli.device_memory import DEVICE_COLUMNS, device_memory, devices_that_hold
 from llamalab.cli.devices import chosen_devices
 from llamalab.cli.output import Answer, Column, Table, counted
 from llamalab.cli.packing import add_packing, documents_of, said_of
@@ -202,4 +202,4 @@ def _devices(model: str, step: TrainingStep) -> Answer:
     rows = devices_that_hold(held, "the step", lambda size: training_changes_that_fit(step, size))
     data = _data(model, step) | {"solved": "device", "devices": rows}
     found = f"  fits into {counted(len(rows), 'device')} of the table, {rows[0]['hardware']} first"
-    return Answer(data, (*_lead(model, step), found), (Table(DEVICES, rows), *_tables(data)))
+    return Answer(data, (*_lead(model, step), found), (Table(DEVICE_COLUMNS, rows), *_tables(data)))

@@ -104,7 +104,7 @@ def ratio(key: str, title: str, *, main: bool = True) -> DataColumn:
     return DataColumn(key, title, "{:.2f}x".format, main=main)
 
 
-def pass_shape() -> tuple[DataColumn, ...]:
+def size_columns() -> tuple[DataColumn, ...]:
     """The columns of a pass's sizes."""
     return (
         number("batch", "batch", main=False),

@@ -9,7 +9,7 @@ from llamalab.comparison.wording import title
 from llamalab.formatting import format_rate, format_seconds
 from llamalab.hardware import HardwareSpec
 from llamalab.records.record import Record
-from llamalab.report.data_table import DataTable, number, pass_shape, prediction, seconds, share, speed, text
+from llamalab.report.data_table import DataTable, number, prediction, seconds, share, size_columns, speed, text
 
 RECORDED = "recorded"
 
@@ -156,7 +156,7 @@ def recorded(records: Sequence[Record]) -> DataTable:
         text("when", main=False),
         text("model"),
         text("phase"),
-        *pass_shape(),
+        *size_columns(),
         *prediction(),
         speed("tokens_per_s", "measured tok/s"),
         text("basis", main=False),

@@ -10,11 +10,11 @@ from llamalab.report.data_table import (
     byte_count,
     error,
     number,
-    pass_shape,
     prediction,
     rate,
     seconds,
     share,
+    size_columns,
     speed,
     text,
 )
@@ -57,7 +57,7 @@ def passes_table(comparison: Comparison) -> DataTable:
     ]
     columns = (
         text("phase"),
-        *pass_shape(),
+        *size_columns(),
         *prediction(),
         speed("predicted_tokens_per_s", "predicted tok/s"),
         speed("measured_tokens_per_s", "measured tok/s"),

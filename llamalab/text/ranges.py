@@ -20,6 +20,15 @@ def check_sampling(
 ) -> None:
     """Raise InputError for a setting out of its range, under the name that `spelled` gives the argument.
 
+    Args:
+        temperature: what logits are divided by; 0 takes the most likely token.
+        top_k: so many of the most likely tokens are drawn from, None for all.
+        top_p: as many of the most likely tokens as this sum of their probabilities needs are drawn from.
+        min_p: tokens of less than this share of the most likely one's probability are left out.
+        repetition_penalty: what logits of tokens that were seen are made smaller by; 1 for none.
+        seed: of the random numbers.
+        spelled: the word for an argument in the error, such as its option.
+
     >>> check_sampling(temperature=1.0, top_k=None, top_p=2.0, min_p=0.0, repetition_penalty=1.0, seed=0)
     Traceback (most recent call last):
     llamalab.errors.InputError: top_p must be above 0 and at most 1; got 2.0

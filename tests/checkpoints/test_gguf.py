@@ -284,6 +284,6 @@ def test_without_the_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     path = tmp_path / "model.gguf"
     write_gguf_sample(path, random_model(ARCH), words=[b"a", b"b"])
     monkeypatch.setitem(sys.modules, "gguf", None)
-    with pytest.raises(MissingError, match="pip install gguf"):
+    with pytest.raises(MissingError, match="needs the Python package gguf; it is not installed; run llamalab doctor"):
         load(path)
     assert vocabulary(path).pieces == [b"a", b"b"]  # a tokenizer needs no quantiser
