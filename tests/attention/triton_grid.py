@@ -98,10 +98,11 @@ def _keys_after_the_last_query() -> None:
 
 
 def _window(new: int, keys: int, window: int) -> None:
-    q, k, v = tensors((2, 6, 2, new, keys, 64))
+    """The kernel that is chosen; and where few queries let either run, the other too."""
+    q, k, v = tensors(_interpreted((2, 6, 2, new, keys, 64)))
     runs = [triton_flash.flash]
-    if new > 1:  # both kernels, whatever their number of rows; the one that is not chosen too
-        runs += [triton_flash.prefill, triton_flash.decode_attention] if 3 * new <= 64 else [triton_flash.prefill]
+    if new > 1 and 3 * new <= 64:
+        runs += [triton_flash.prefill, triton_flash.decode_attention]
     for run in runs:
         flash = run(q, k, v, query_offset=keys - new, window=window)
         assert_close(flash.z_BHTE, flash.lse_BHT, q, k, v, window)
