@@ -13,12 +13,12 @@ cache and activations of the blocks that ran.
 import dataclasses
 import json
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
-from statistics import fmean
 from typing import Any, NamedTuple
 
 from experiments.common.folders import RECORDS
+from experiments.common.published import mape
 from llamalab.analytic.calibration_files import read_calibration
 from llamalab.analytic.kv_cache import kv_bytes
 from llamalab.analytic.params import weight_bytes
@@ -139,11 +139,6 @@ def _score(machine: str, comparison: Comparison, phase: Phase) -> Score:
         held + phase.predicted_memory.bytes,
         None if peak is None or resident is None else resident + peak,
     )
-
-
-def mape(errors: Iterable[float | None]) -> float:
-    """Mean of the absolute values that are known."""
-    return fmean(abs(error) for error in errors if error is not None)
 
 
 def page(found: list[Score]) -> list[str]:

@@ -17,12 +17,13 @@ import math
 import sys
 from collections.abc import Sequence
 from functools import partial
-from statistics import median, quantiles
+from statistics import median
 from typing import Any, NamedTuple
 
 import torch
 
 from experiments.common import results as answers
+from experiments.common.race import quartiles
 from experiments.common.tap_twin import twin_of
 from llamalab.analytic.attention_cost import AttentionShape, naive_steps
 from llamalab.arch import LlamaArch
@@ -33,7 +34,7 @@ from llamalab.measure.device.machine import clock_for, measure_peak, resolve_dev
 from llamalab.measure.roofs.machine import Machine
 from llamalab.measure.roofs.moves import cache_roof
 from llamalab.measure.roofs.probes import gemm_roof
-from llamalab.measure.timing.timer import Call, Plan, paired_ratio, time_variants
+from llamalab.measure.timing.timer import Call, Plan, time_variants
 from llamalab.model import Transformer, build
 from llamalab.presets import PRESETS
 from llamalab.units import storage_bytes
@@ -100,7 +101,7 @@ def measure(seq: int, plan: Plan, chosen: Sequence[str] = tuple(LIMITS), device:
     ratios, all_twin_s = {}, []
     for name in ("twin again", *chosen):
         work_s, twin_s = subject.beside_twin(works[name], plan)
-        ratios[name] = _ratio(work_s, twin_s)
+        ratios[name] = quartiles(work_s, twin_s)
         all_twin_s += twin_s
     return {"seq": seq, "rounds": plan.most, "twin_s": median(all_twin_s), "ratios": ratios}
 
@@ -137,7 +138,7 @@ def _recompute_one(subject: Subject, part: dict[str, Any], plan: Plan) -> dict[s
         ]
     return {
         "rounds": plan.most,
-        "ratio": _ratio(work_s, twin_s),
+        "ratio": quartiles(work_s, twin_s),
         "added_s": median(over - under for over, under in zip(work_s, twin_s, strict=True)),
         "added_peak_bytes": None if None in peaks else peaks[1] - peaks[0],  # type: ignore[operator]
     }
@@ -160,12 +161,6 @@ def _roofs(machine: Machine, arch: LlamaArch) -> tuple[float, float]:
     """FLOP/s of a large product, and byte/s of the last-level cache."""
     flops = gemm_roof(machine, [(arch.dim, arch.dim), (arch.ffn_dim, arch.dim)], 256).per_second
     return flops or math.inf, cache_roof(machine).per_second or math.inf
-
-
-def _ratio(times_s: list[float], twin_s: list[float]) -> dict[str, float]:
-    ratios = [over / under for over, under in zip(times_s, twin_s, strict=True)]
-    first, _, third = quantiles(ratios, n=4)
-    return {"median": round(paired_ratio(times_s, twin_s), 4), "p25": round(first, 4), "p75": round(third, 4)}
 
 
 def conclude(found: list[dict[str, Any]]) -> list[str]:

@@ -9,12 +9,13 @@ and the untied one twice, which shows the noise; the figure is the median over r
 """
 
 from collections.abc import Sequence
-from statistics import median, quantiles
+from statistics import median
 from typing import Any
 
 import torch
 
 from experiments.common import results as answers
+from experiments.common.race import quartiles
 from llamalab.analytic.params import weight_bytes
 from llamalab.arch import LlamaArch
 from llamalab.measure.bench.passes import filled_cache
@@ -22,7 +23,7 @@ from llamalab.measure.bench.rows import BenchCase
 from llamalab.measure.device.machine import cache_bytes, clock_for, resolve_device
 from llamalab.measure.target.blocks import TIED_ERROR, Depth, bytes_of_block, choose_tied
 from llamalab.measure.target.target import tokens_of
-from llamalab.measure.timing.timer import Call, Plan, paired_ratio, time_variants
+from llamalab.measure.timing.timer import Call, Plan, time_variants
 from llamalab.model import build
 from llamalab.presets import PRESETS
 
@@ -63,7 +64,7 @@ def measure(arch: LlamaArch, plans: dict[str, Plan], place: torch.device = CPU) 
         for phase, case in CASES.items():
             works = {name: _work(model, case, place) for name, model in models.items()}
             samples = time_variants(works, clock_for(place), plans[phase])
-            ratios = {name: _ratio(samples[name], samples[UNTIED]) for name in models if name != UNTIED}
+            ratios = {name: quartiles(samples[name], samples[UNTIED]) for name in models if name != UNTIED}
             rounds, seconds = len(samples[UNTIED]), median(samples[UNTIED])
             found.append({"phase": phase, **case._asdict(), "rounds": rounds, "untied_s": seconds, "ratios": ratios})
     return found
@@ -80,12 +81,6 @@ def _work(model: Any, case: BenchCase, place: torch.device) -> Call:
         model(tokens_BT, cache=cache, logits="last")
 
     return run
-
-
-def _ratio(times_s: list[float], untied_s: list[float]) -> dict[str, float]:
-    ratios = [over / under for over, under in zip(times_s, untied_s, strict=True)]
-    first, _, third = quantiles(ratios, n=4)
-    return {"median": round(paired_ratio(times_s, untied_s), 4), "p25": round(first, 4), "p75": round(third, 4)}
 
 
 def conclude(found: list[dict[str, Any]]) -> str:

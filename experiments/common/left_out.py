@@ -8,9 +8,9 @@ import csv
 import math
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from statistics import fmean
 from typing import NamedTuple
 
+from experiments.common.published import mape
 from llamalab.comparison import scoring
 from llamalab.comparison.measured_runs import read_rows
 from llamalab.comparison.scoring import Scored
@@ -50,6 +50,6 @@ def unseen(scored: Sequence[Scored]) -> list[Unseen]:
         ]
 
 
-def mape(log_errors: Iterable[float]) -> float:
-    """Mean absolute relative error in per cent."""
-    return 100 * fmean(abs(math.expm1(error)) for error in log_errors)
+def mape_percent(log_errors: Iterable[float]) -> float:
+    """Mean absolute relative error in per cent, of errors as logarithms of ratios."""
+    return 100 * mape(map(math.expm1, log_errors))

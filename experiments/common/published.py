@@ -129,6 +129,6 @@ def error(point: Point, predictor: Predictor) -> float:
     return point.of(predictor(point)) / point.measured_s - 1
 
 
-def mape(errors: Iterable[float]) -> float:
-    """Mean absolute relative error."""
-    return fmean(map(abs, errors))
+def mape(errors: Iterable[float | None]) -> float:
+    """Mean absolute relative error of those that are known."""
+    return fmean(abs(error) for error in errors if error is not None)

@@ -2,7 +2,7 @@
 
 import random
 from collections.abc import Sequence
-from statistics import median
+from statistics import median, quantiles
 from typing import NamedTuple
 
 from llamalab.measure.timing.timer import paired_ratio
@@ -37,3 +37,17 @@ def ratio(numerator_s: Sequence[float], denominator_s: Sequence[float], *, seed:
     drawn = sorted(median(over / under for over, under in draw.choices(pairs, k=len(pairs))) for _ in range(_RESAMPLES))
     low, high = (drawn[round(share * (_RESAMPLES - 1))] for share in (0.025, 0.975))
     return Ratio(paired_ratio(list(numerator_s), list(denominator_s)), low, high)
+
+
+def quartiles(numerator_s: list[float], denominator_s: list[float]) -> dict[str, float]:
+    """The ratio of times, a pair a round: its median and the quartiles of the rounds, as records keep it.
+
+    >>> quartiles([2.0, 4.0, 30.0], [1.0, 2.0, 10.0])
+    {'median': 2.0, 'p25': 2.0, 'p75': 3.0}
+    """
+    first, _, third = quantiles([over / under for over, under in zip(numerator_s, denominator_s, strict=True)], n=4)
+    return {
+        "median": round(paired_ratio(numerator_s, denominator_s), 4),
+        "p25": round(first, 4),
+        "p75": round(third, 4),
+    }

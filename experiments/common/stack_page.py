@@ -4,7 +4,7 @@ import math
 from collections.abc import Callable, Sequence
 from statistics import fmean
 
-from experiments.common.left_out import Unseen, mape, unseen
+from experiments.common.left_out import Unseen, mape_percent, unseen
 from experiments.common.planners import SHARES, planned_s
 from experiments.common.residuals import residual_table
 from llamalab.analytic import stacks
@@ -127,8 +127,8 @@ def _stack_table(known: Sequence[Scored], out: Sequence[Unseen]) -> list[str]:
             len(stack.devices),
             len(own),
             f"{100 * (stack.error or 0):.1f} %",
-            f"{mape(one.fold for one in own):.1f} %",
-            f"{mape(one.device for one in own):.1f} %",
+            f"{mape_percent(one.fold for one in own):.1f} %",
+            f"{mape_percent(one.device for one in own):.1f} %",
             f"{inside[0]:.0f} %",
             f"{inside[1]:.0f} %",
         )
@@ -141,8 +141,8 @@ def _over_all(out: Sequence[Unseen]) -> str:
     folds = fmean(abs(one.fold) <= math.log1p(rows[one.key].spread[one.phase]) + 1e-9 for one in out)
     devices = fmean(abs(one.device) <= math.log1p(rows[one.key].unseen_spread[one.phase]) + 1e-9 for one in out)
     return (
-        f"folds MAPE {mape(one.fold for one in out):.1f} %, {100 * folds:.0f} % in the interval; devices "
-        f"MAPE {mape(one.device for one in out):.1f} %, {100 * devices:.0f} % in the interval."
+        f"folds MAPE {mape_percent(one.fold for one in out):.1f} %, {100 * folds:.0f} % in the interval; devices "
+        f"MAPE {mape_percent(one.device for one in out):.1f} %, {100 * devices:.0f} % in the interval."
     )
 
 

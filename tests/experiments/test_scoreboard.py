@@ -64,9 +64,9 @@ def test_the_interval_holds_about_nine_of_ten_points_that_were_not_fitted() -> N
     ],
 )  # fmt: skip
 def test_the_bars_on_points_left_out(stack: str, bar: float) -> None:
-    assert left_out.mape(one.fold for one in OUT if one.key == stack) <= bar
+    assert left_out.mape_percent(one.fold for one in OUT if one.key == stack) <= bar
 
 
 @pytest.mark.parametrize("stack", ["tensorrt-llm/nvidia", "tensorrt-llm-1/nvidia", "vllm/nvidia", "vllm-2024/nvidia"])
 def test_the_bar_on_devices_left_out(stack: str) -> None:
-    assert left_out.mape(one.device for one in OUT if one.key == stack) <= 10
+    assert left_out.mape_percent(one.device for one in OUT if one.key == stack) <= 10
