@@ -6,9 +6,9 @@ another kernel than the requested one.
 
 In a model all other weights are read between two decode steps of a layer, so that its keys and values are in no
 cache: a decode step is timed over a ring of inputs larger than the caches, of which every sample of every backend takes
-the next few. On devices with graphs calls are captured
-and replayed, so that times exclude launches from Python: enough calls in a graph that its start is negligible, and
-one backend after the other, since a graph holds its memory until it is freed.
+the next few. On devices with graphs calls are captured and replayed, so that times exclude launches from Python:
+enough calls in a graph that its start is negligible, and one backend after the other, since a graph holds its memory
+until it is freed.
 """
 
 from collections.abc import Callable, Iterable, Iterator

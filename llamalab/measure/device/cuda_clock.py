@@ -6,13 +6,13 @@ from itertools import pairwise
 import torch
 
 from llamalab.measure.timing.deadline import now_s
+from llamalab.measure.timing.timer import AHEAD
 
 _CYCLES_PER_S = 2.1e9  # no current GPU has a higher clock: a spin of so many cycles lasts at least as long as asked
 _MOST_HOLD_S = 0.25
 _LEAST_S = 1e-9  # an empty interval between two marks
 _WORKS = 64  # of one element, with and without marks between them
 _TRIES = 3
-_AHEAD = 1.25  # times the host's seconds of launching, as in llamalab.measure.timing.timer
 
 
 class CudaClock:
@@ -53,7 +53,7 @@ def mark_cost_s(place: torch.device) -> float:
     for _ in range(1 + _TRIES):
         spans = []
         for marks in (False, True):
-            clock.hold(_AHEAD * launch_s)
+            clock.hold(AHEAD * launch_s)
             began_s = now_s()
             clock.mark()
             for _ in range(_WORKS):

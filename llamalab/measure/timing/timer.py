@@ -44,7 +44,7 @@ class Plan(NamedTuple):
 
 
 PRIOR_SPREAD = 0.1  # seconds of a round, before the first one
-_AHEAD = 1.25  # hold before a sample, as a multiple of the host's seconds to launch it
+AHEAD = 1.25  # hold before a sample, as a multiple of the host's seconds to launch it
 _MOST_WARMUPS, _LONG_S = 100, 0.5
 
 
@@ -142,7 +142,7 @@ def _run_rounds(
     for name in names:
         if before is not None:
             before()
-        clock.hold(_AHEAD * warm[name].launch_s)
+        clock.hold(AHEAD * warm[name].launch_s)
         clock.mark()
         variants[name]()
         clock.mark()
