@@ -5,6 +5,8 @@ from pathlib import Path
 
 import pytest
 
+from llamalab.parallel import affinity
+
 
 class Store(dict[str, bytes]):
     """What the ranks tell each other, already told."""
