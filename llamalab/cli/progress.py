@@ -7,14 +7,14 @@ from types import TracebackType
 from llamalab.measure.timing.deadline import now_s
 from llamalab.startup.hints import Protocol
 
-TICK_S = 1.6  # between two signs of life
-_LEAST_DONE = 0.01  # before which the time left is not guessed at
+TICK_S = 1.6  # between two lines of one long step
+_LEAST_DONE = 0.01  # share done from which the time left is estimated
 _MOST_SHOWN = 0.99  # of a step that takes longer than its share
 _IN_MINUTES_S = 120
 
 
 def _rounded(seconds: float) -> str:
-    """A time that is known roughly.
+    """An estimated time.
 
     >>> _rounded(72.4), _rounded(900.0)
     ('72 s', '15 min')
@@ -33,8 +33,8 @@ class TimeLimit(Protocol):
 class Progress:
     """A bar on stderr that follows `progress(label, share done)`; a line per step where it is no terminal.
 
-    It ticks while a step is long, and tells how much time is left: at most, where there is a deadline, else about as
-    much as the share that is done took, in proportion, less the time since; before that, how long it has taken.
+    The line is repeated while a step is long, with the time left: the most that a deadline allows, else in proportion
+    to the share done, less the time since; before a share is known the time so far.
     """
 
     def __init__(self, deadline: TimeLimit | None = None) -> None:
@@ -61,7 +61,7 @@ class Progress:
         spent_s = now_s() - self._begun_s
         known = _LEAST_DONE <= done < 1.0
         self._ends_s = now_s() + spent_s * (1 - done) / done if known else None
-        self._tell()
+        self._show()
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
@@ -70,7 +70,7 @@ class Progress:
         self._ticks.join()
         self._bar.close()
 
-    def _tell(self) -> None:
+    def _show(self) -> None:
         self._shown_s, left = now_s(), self._left()
         done = self._share()
         if self._bar.disable:
@@ -103,4 +103,4 @@ class Progress:
         """Repeat the current step's label while it runs for long."""
         while not self._over.wait(TICK_S / 4):
             if self._label and now_s() - self._shown_s > TICK_S:
-                self._tell()
+                self._show()

@@ -18,7 +18,7 @@ class Pace:
         self._progress, self._turns, self._now = progress, turns, now
         self._began_s, self._tests_began_s = now(), 0.0
         self._tests_s: list[float] = []
-        self._calibration_s, self._shown = 0.0, 0.0
+        self._calibration_s, self._most = 0.0, 0.0
 
     def expect(self, seconds: Sequence[float | str], calibration_s: float = 0.0) -> None:
         """Take the predicted seconds of a repetition of each test, and of the calibration before them.
@@ -32,29 +32,29 @@ class Pace:
 
     def before(self, label: str, calibrated: float) -> None:
         """A step before the tests, and the share of the calibration that is done."""
-        self._tell(label, (1 - calibrated) * self._calibration_s + sum(self._tests_s))
+        self._show_left(label, (1 - calibrated) * self._calibration_s + sum(self._tests_s))
 
     def test(self, number: int, label: str, share: float) -> None:
         """A step of a test, of which a share is done."""
         if number == 0 and share == 0.0:
             self._tests_began_s = self._now()
         if not any(self._tests_s):
-            self._say(label, (number + share) / max(1, len(self._tests_s)))
+            self._show(label, (number + share) / max(1, len(self._tests_s)))
             return
         own_s = self._tests_s[number]
         done_s = sum(self._tests_s[:number]) + share * own_s
         spent_s = self._now() - self._tests_began_s
         slower = spent_s / done_s if done_s > _TELLING * self._tests_s[0] else 1.0
-        self._tell(label, slower * (sum(self._tests_s) - done_s))
+        self._show_left(label, slower * (sum(self._tests_s) - done_s))
 
     def finish(self) -> None:
         """All tests are done."""
         self._progress("done", 1.0)
 
-    def _tell(self, label: str, left_s: float) -> None:
+    def _show_left(self, label: str, left_s: float) -> None:
         spent_s = self._now() - self._began_s
-        self._say(label, spent_s / (spent_s + left_s) if left_s else 0.0)
+        self._show(label, spent_s / (spent_s + left_s) if left_s else 0.0)
 
-    def _say(self, label: str, done: float) -> None:
-        self._shown = max(self._shown, done)
-        self._progress(label, self._shown)
+    def _show(self, label: str, done: float) -> None:
+        self._most = max(self._most, done)
+        self._progress(label, self._most)

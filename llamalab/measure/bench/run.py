@@ -17,7 +17,7 @@ from llamalab.attention import get_backend
 from llamalab.checkpoints.checkpoint import Weights
 from llamalab.choices import SCOPES
 from llamalab.errors import InputError, LlamaLabError, UnknownNameError
-from llamalab.measure.bench.one_test import measure_test
+from llamalab.measure.bench.one_case import measure_case
 from llamalab.measure.bench.pace import Pace
 from llamalab.measure.bench.reference import Reference
 from llamalab.measure.bench.reference_here import reference_from, reference_here, torch_threads
@@ -185,7 +185,7 @@ def measured_rows(
                     if isinstance(model, Transformer):
                         # Compilation may change the attention; the kernel is known only now.
                         reference = reference.for_model(model.backend.algorithm, kept_of(model))
-                timed = measure_test(bench, model, case, step)
+                timed = measure_case(bench, model, case, step)
                 row = blank_row(bench, case, reference)
                 row = replace(row, attention=model.backend.name) if isinstance(model, Transformer) else row
         except (LlamaLabError, torch.OutOfMemoryError) as error:

@@ -1,4 +1,4 @@
-"""One test of a bench: warm-up, the kernel that runs, repetitions until they agree, and what disturbed them."""
+"""One case of a bench: warm-up, the kernel that runs, repetitions until they agree, and what disturbed them."""
 
 import os
 from collections.abc import Callable, Sequence
@@ -27,7 +27,7 @@ from llamalab.model.packed import product_of
 from llamalab.records.phase_profile import Telemetry
 
 
-def measure_test(bench: BenchSettings, model: nn.Module, case: BenchCase, step: Callable[[str, float], None]) -> Timed:
+def measure_case(bench: BenchSettings, model: nn.Module, case: BenchCase, step: Callable[[str, float], None]) -> Timed:
     """Warm up, repeat until repetitions agree, and read the kernel, the memory and the state of the device."""
     call: Callable[..., object]
     cache: StaticKVCache | RewoundCache
