@@ -83,8 +83,8 @@ def _row(case: Case, known: Any) -> dict[str, Any]:
     row = dict.fromkeys(SWEEP_KEYS) | {
         "model": case.model,
         "hardware": case.spec.name,
-        "tensor_parallel": work.devices,
-        "pipeline_parallel": split.pipeline,
+        "tensor_parallel": work.tensor_parallel,
+        "pipeline_parallel": split.pipeline * work.layer_parallel,  # a stack may share a model out by layers
         "context_parallel": split.context,
         "replicas": split.replicas,
         "prompt": work.prompt,

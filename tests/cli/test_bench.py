@@ -117,7 +117,10 @@ def test_several_models_come_one_after_the_other(capsys: Capture) -> None:
 def test_without_a_terminal_every_step_is_a_line_on_stderr(capsys: Capture) -> None:
     assert main([*SMALL, "-p", "6", "-n", "0"]) == 0
     lines = capsys.readouterr().err.splitlines()
-    assert any(re.search(r"^ *\d+% pp6, batch 1: repetition 2 of 2(, about \d+ s left)?$", line) for line in lines)
+    assert any(
+        re.search(r"^ *\d+% pp6, batch 1: repetition 2 of 2(, about \d+ s left|, nearly done)?$", line)
+        for line in lines
+    )
 
 
 @pytest.mark.parametrize(

@@ -44,7 +44,7 @@ def measure_case(bench: BenchSettings, model: nn.Module, case: BenchCase, step: 
         cache.rewind(case.depth, lossy=True)
         return time_passes(call, cache, prompt_BT, steps, clock)
 
-    step("warm-up", 0.1)
+    step("warm-up", 0.0)
     began = perf_counter()
     # Compilers and kernels that are planned by length plan anew for an unknown length: all lengths run once first.
     repeat(steps)
@@ -53,7 +53,9 @@ def measure_case(bench: BenchSettings, model: nn.Module, case: BenchCase, step: 
     before = read_telemetry(bench.place)
 
     def repetition(number: int) -> list[float]:
-        step(f"repetition {number + 1} of {bench.repetitions}", 0.2 + 0.8 * min(1.0, number / bench.repetitions))
+        wanted = bench.repetitions
+        words = f"of {wanted}" if number < wanted else f"as the first {wanted} disagree"
+        step(f"repetition {number + 1} {words}", min(1.0, (number + 1) / (wanted + 1)))
         return repeat(steps)
 
     with _watched(bench.place) as watch:

@@ -210,7 +210,7 @@ def test_a_prediction_sums_every_pass_at_its_own_context():
 def test_without_a_reference_the_roofs_are_measured(monkeypatch):
     asked = {}
 
-    def measure(name, arch, machine, *, weight_bytes, team, progress):
+    def measure(name, arch, machine, *, weight_bytes, team, progress, roofs_known):
         assert team is None
         asked.update(name=name, dtype=machine.dtype, weight_bytes=weight_bytes, threads=torch.get_num_threads())
         return sample_record()
