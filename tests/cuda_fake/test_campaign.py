@@ -73,8 +73,8 @@ def short(few_rounds: None, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(flash_vs_naive, "SHORTEST", 4096)
     monkeypatch.setattr(gqa_groups, "BASE", LlamaArch(1024, 1, 2, 2, 2752, 4096))
     monkeypatch.setattr(tied_blocks, "ARCH", tied_blocks.ARCH.replace(n_layers=2))
-    arch, dtype = tap_cost.SUBJECTS["cuda"]
-    monkeypatch.setitem(tap_cost.SUBJECTS, "cuda", (arch.replace(n_layers=2), dtype))
+    arch, dtype = tap_cost.MODELS["cuda"]
+    monkeypatch.setitem(tap_cost.MODELS, "cuda", (arch.replace(n_layers=2), dtype))
 
 
 def _shallow(name: str) -> tuple[str, LlamaArch]:
