@@ -4,8 +4,8 @@ Exit codes: 0 done, 2 bad input, 3 something needed is missing or does not fit, 
 143 terminated, 141 broken pipe.
 Data goes to stdout, everything else to stderr.
 
-Belongs here: one module a verb (`SUMMARY`, `EXAMPLES`, `configure`, and `answer`, which is printed and which a call from
-Python gets, or `run` where more happens), and what several verbs share: `arguments`, `output`, `runs`, `devices`. A
+Belongs here: one module a verb (`SUMMARY`, `EXAMPLES`, `configure`, and `answer`, which is printed and which Python's
+call gets, or `run` where more happens), and what several verbs share: `arguments`, `output`, `runs`, `devices`. A
 verb is added as a module and a row of VERBS.
 Does not belong here: figures that the library cannot give; a verb parses, calls and prints.
 """
