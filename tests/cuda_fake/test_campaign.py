@@ -29,6 +29,7 @@ from experiments import (
     tied_blocks,
 )
 from experiments.common import campaign_makers
+from experiments.common.campaign_goals import GOALS, reached
 from experiments.common.campaign_steps import all_steps
 from experiments.common.isolated import Outcome, outcome_of
 from llamalab.arch import LlamaArch
@@ -65,7 +66,7 @@ def short(few_rounds: None, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(device_traces, "IDLE_S", 0.05)
     everywhere(monkeypatch, resolve_model, _shallow)
     monkeypatch.setattr(report, "measure_report", lambda *_, **__: sample_record(MODEL))
-    monkeypatch.setattr(campaign_makers, "cases", lambda *_, **__: [BenchCase(64, 0), BenchCase(0, 2, 30, 2)])
+    monkeypatch.setattr(campaign_makers, "cases", lambda *_, **__: [BenchCase(2048, 0), BenchCase(0, 2, 30, 2)])
     _few(monkeypatch, decode_series.SCALES, steps=2, sizes=((1, 30),))
     monkeypatch.setattr(attention_backends, "HEADS", {MODEL: (32, 32)})
     _few(monkeypatch, attention_backends.SCALES, prefill=(1024,), decode=((1, 1024),))
@@ -125,8 +126,9 @@ def test_a_campaign_is_walked_to_its_end_and_taken_up_again_after_what_failed(
         broken.setattr(memory_peaks, "measure", full)
         broken.setattr(flash_vs_naive, "measure", absent)
         code, notes = walk(tmp_path, "--only", ",".join(STEPS))
-    said = capsys.readouterr()
+    said, (folder,) = capsys.readouterr(), tmp_path.glob("*/")
     assert code == 1
+    check_goals(folder, said.out)
     assert set(STEPS) - set(notes) == {"memory_peaks", "flash_vs_naive"}, said.err[-3000:]
     assert "OutOfMemoryError: CUDA out of memory" in said.out
     assert "the package scipy must be there; it is not installed; pip install scipy" in said.out
@@ -135,7 +137,18 @@ def test_a_campaign_is_walked_to_its_end_and_taken_up_again_after_what_failed(
     assert code == 0
     assert set(again) - set(notes) == {"memory_peaks"}
     assert {name: again[name] for name in notes} == notes  # kept, not made again
-    check_files(next(tmp_path.glob("*/")), gpu)
+    check_files(folder, gpu)
+
+
+def check_goals(folder: Path, said: str) -> None:
+    """The last lines are the goals, in their order, each with the share that the files of its steps give."""
+    goals = reached(folder)
+    assert said.splitlines()[-len(GOALS) :] == [one.told for one in goals]
+    for one in goals[:2]:
+        assert one.share is not None
+        assert 0 < one.share <= 1
+        assert f"{one.share:.1%} measured, {one.goal.share:.0%} asked" in one.told
+    print([one.told for one in goals])
 
 
 def check_files(folder: Path, gpu: Gpu) -> None:
