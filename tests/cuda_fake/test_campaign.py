@@ -2,8 +2,7 @@
 
 What cannot be had without a GPU is put in the place of: the compiler (models run as they are) and pytest in a process
 of its own. The models have two blocks, and every step a few sizes. What a report measures is a sample here, and the
-calibration is left out: test_runs.py and test_devices.py have them whole. So is versus, whose contestants ask for
-values of tensors that have no memory.
+calibration is left out: test_runs.py and test_devices.py have them whole. The contestants of versus run in this process.
 """
 
 import json
@@ -11,7 +10,7 @@ import socket
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
 import torch
@@ -27,11 +26,14 @@ from experiments import (
     memory_peaks,
     tap_cost,
     tied_blocks,
+    versus,
 )
-from experiments.common import campaign_makers
+from experiments.common import campaign_makers, contestants
 from experiments.common.campaign_goals import GOALS, reached
 from experiments.common.campaign_steps import all_steps
+from experiments.common.contestants import Entry, Turns
 from experiments.common.isolated import Outcome, outcome_of
+from experiments.common.sides import token_s
 from llamalab.arch import LlamaArch
 from llamalab.measure.attention import unit_costs
 from llamalab.measure.bench.rows import BenchCase
@@ -48,7 +50,7 @@ from tests.report.sample import sample_record
 
 pytestmark = pytest.mark.fake_cuda
 MODEL = "7b"
-STEPS = [step.name for step in all_steps("cuda", [MODEL]) if step.name not in ("calibration", "versus")]
+STEPS = [step.name for step in all_steps("cuda", [MODEL]) if step.name != "calibration"]
 
 
 def here(work: Callable[[], object], limit_s: float) -> Outcome:
@@ -74,6 +76,13 @@ def short(few_rounds: None, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(flash_vs_naive, "SHORTEST", 4096)
     monkeypatch.setattr(gqa_groups, "BASE", LlamaArch(1024, 1, 2, 2, 2752, 4096))
     monkeypatch.setattr(tied_blocks, "ARCH", tied_blocks.ARCH.replace(n_layers=2))
+    race = versus.measure
+    monkeypatch.setattr(
+        versus,
+        "measure",
+        lambda arch, dtype, _, *rest, **options: race(arch.replace(n_layers=1), dtype, 1, *rest, **options),
+    )
+    monkeypatch.setattr(contestants, "STEPS", 1)
     arch, dtype = tap_cost.SUBJECTS["cuda"]
     monkeypatch.setitem(tap_cost.SUBJECTS, "cuda", (arch.replace(n_layers=2), dtype))
 
@@ -100,7 +109,23 @@ def alone(monkeypatch: pytest.MonkeyPatch) -> None:
         return subprocess.CompletedProcess(command, 0, "4 passed in 1.00s", "")
 
     monkeypatch.setattr(subprocess, "run", ran)
+    monkeypatch.setattr(versus, "started", contestant)
+    monkeypatch.setattr(versus, "ask", lambda side, name: token_s(side.turns[name]))
+    monkeypatch.setattr(versus, "end", list)
     monkeypatch.setattr(socket.socket, "connect", lambda *_: pytest.fail("a campaign needs no network"))
+
+
+class Contestant(NamedTuple):
+    """A contestant of versus in this process; as experiments.common.sides has it in another."""
+
+    entry: Entry
+    turns: Turns
+    names: list[str]
+
+
+def contestant(entry: Entry, arch: LlamaArch, dtype: str, folder: Path) -> Contestant:
+    turns = entry.turns(arch, dtype, folder)
+    return Contestant(entry, turns, list(turns))
 
 
 def walk(folder: Path, *options: str) -> tuple[int, dict[str, dict[str, Any]]]:
@@ -165,6 +190,9 @@ def check_files(folder: Path, gpu: Gpu) -> None:
     assert max(series.values()) <= 1
     ran = {row["backend"] for row in answers["attention_backends"]["measured"] if row["samples_s"]}
     assert {"naive", "flash", "cudnn", "efficient", "sdpa"} <= ran
+    race = answers["versus"]["found"]
+    assert set(race["tokens_per_s"]) == {"llamalab bf16", "transformers", "transformers compiled"}
+    assert {one["phase"] for one in race["ratios"]} == {"prefill", "decode"}
     traces = read_traces(folder / "device_traces.json")
     check_traces(traces)
     assert set(traces.passes) == {(name, phase) for name in device_traces.BACKENDS for phase in ("prefill", "decode")}
