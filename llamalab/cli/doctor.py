@@ -63,10 +63,10 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _torch_devices() -> Iterable[Check]:
-    """The devices that torch can use. Empty where torch is absent, which has a line of its own."""
+    """The devices that torch can use. Empty where torch is absent, which another line reports."""
     try:
         import torch
-    except Exception:  # the lines on packages give the cause
+    except Exception:  # the lines on packages report the cause
         return []
     if torch.cuda.is_available():
         found = range(torch.cuda.device_count())
@@ -80,7 +80,7 @@ def _torch_devices() -> Iterable[Check]:
 
 def _products() -> Iterator[Check]:
     """How weights are multiplied on the CPU in each element type, and whether fp32 would be faster."""
-    if installed_version("torch") is None:  # which has its own line
+    if installed_version("torch") is None:  # another line reports it
         return
     try:
         from llamalab.measure.roofs.dtype_rates import cpu_product_rates
@@ -131,12 +131,12 @@ def _cuda(torch: Any, index: int) -> Check:
 
 
 def _graphs(torch: Any, index: int) -> Check | None:
-    """A device that records no graphs, which decoding and short measurements do without."""
+    """A warning for a device that records no CUDA graphs; decoding and short measurements work without them."""
     from llamalab.model.cuda_graph import capture_refusal
 
     try:
         refusal = capture_refusal(torch.device("cuda", index))
-    except Exception as error:  # whatever a device raises that others fill, or that is broken
+    except Exception as error:  # any exception: the device may be full or broken
         refusal = " ".join(str(error).split())[:200]
     mend = "nothing is needed: steps and short calls are launched one by one, which is slower"
     return None if refusal is None else Check(f"graphs:{index}", "warn", f"none are recorded: {refusal}", mend)

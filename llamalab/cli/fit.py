@@ -154,7 +154,7 @@ def _one(args: argparse.Namespace) -> Answer:
 
 
 def _check_question(args: argparse.Namespace) -> None:
-    """Raises InputError for a question without what it is asked of, and for an option that it has no use for."""
+    """Raise InputError where an option that the question needs is missing, and for an option that it does not use."""
     given = next((f"--{name}" for name in ("memory", "hardware") if getattr(args, name) is not None), None)
     if args.solve == "device" and given:
         raise InputError(f"--solve device looks for the memory; it must come without one; got {given}; leave it out")
@@ -215,7 +215,7 @@ def _solved(solve: str, asked: FitRun, size: int, holds: Holds) -> FitRun:
     if solve == "context":
         return asked._replace(context=max(1, largest_context(asked, size, holds)))
     if solve == "weights":
-        own = asked._replace(weight_bytes=None, layer_bytes=(), embedding_bytes=0)  # a file's own storage is put aside
+        own = asked._replace(weight_bytes=None, layer_bytes=(), embedding_bytes=0)  # instead of the file's storage
         return own._replace(weight_dtype=widest_weights(own, size, holds) or own.weight_dtype)
     if solve == "gpu-layers":
         return asked._replace(gpu_layers=most_gpu_layers(asked, size, holds))

@@ -80,7 +80,7 @@ def configure(parser: Parser) -> None:
         "(default: --prompt or 4096)"
     )
     add_counts(parser, "--context", about, default=None)
-    # What older versions call the new tokens of a prefill and the context of a decode.
+    # Older names of the new tokens of a prefill and of the context of a decode step.
     parser.add_argument("--seq", type=counts("--seq"), help=argparse.SUPPRESS)
     add_counts(parser, "--batch", "sequences", default=1)
     add_choice(parser, "--attention", ALGORITHMS, "flash", "the algorithm")

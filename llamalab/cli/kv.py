@@ -121,7 +121,7 @@ def _lead(arch: LlamaArch, data: dict[str, Any], weight_dtype: str) -> tuple[str
     where = f", on each of {ranks} devices" if ranks > 1 else ""
     size, weights = data["kv_bytes"], data["weight_bytes"]
     element = f"{dtype_bits(dtype) / 8:g}"
-    # Tokens that are kept, of all layers: a layer with a window keeps no more than it sees.
+    # Tokens kept, summed over layers: a layer with a window keeps no more tokens than the window has.
     kept = sum(layers * min(context, window or context) for window, layers in arch.windows)
     alike = kept == arch.n_layers * context
     factors: tuple[object, ...] = (2, arch.n_layers, arch.n_kv_heads, arch.head_dim, context, batch, element)

@@ -88,7 +88,7 @@ def _led(module: Any, args: argparse.Namespace, team: Any) -> int:
 
 
 def _as_rank(lead: Callable[[Any], int], place: Any, device: str, spoken: int | None) -> int:
-    from llamalab.parallel.manners import LOST, RankWatch, is_loss
+    from llamalab.parallel.rank_watch import LOST, RankWatch, is_loss
     from llamalab.parallel.team import Team
 
     watch, team = RankWatch().begin(), None

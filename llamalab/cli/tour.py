@@ -57,7 +57,7 @@ def configure(parser: Parser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Print the walk."""
+    """Print the tour."""
     give(answer(args), args)
     return 0
 

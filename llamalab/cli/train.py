@@ -98,7 +98,7 @@ def answer(args: argparse.Namespace) -> Answer:
 
 
 def _check_outputs(args: argparse.Namespace) -> None:
-    """Say before any work whether the run's own files can be written."""
+    """Check before any work that the run's own files can be written."""
     if args.run is not None:
         check_target(Path(args.run) / RUN_FILE, ours='"held_out_loss"')
     if (curve := _curve_path(args)) is not None:

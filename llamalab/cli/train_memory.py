@@ -178,7 +178,7 @@ def _lead(model: str, step: TrainingStep) -> tuple[str, ...]:
 
 
 def _room_words(data: dict[str, Any], sizes: dict[str, int]) -> list[str]:
-    """What was looked for, and what is left of the memory."""
+    """The solved setting and the memory left, in words."""
     inputs, lines = data["inputs"], []
     if data["solved"] is not None:
         lines.append("  " + {

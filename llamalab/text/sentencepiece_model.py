@@ -46,7 +46,7 @@ class SentencePieceModel(WithAdded):
 
     @cached_property
     def is_plain(self) -> bool:
-        """Whether other files can hold it: BPE of the text as it is."""
+        """Whether other file formats can hold it: BPE of the text without normalisation."""
         as_it_is = "ａ  ﬁ"
         spaced = (SPACE if self._own_space_first else "") + as_it_is.replace(" ", SPACE)
         return is_bpe(self.proto) and bool(self.model.normalize(as_it_is) == spaced)
@@ -148,7 +148,7 @@ class SentencePieceTokenizer(SentencePieceModel):
 
 
 def check_plain(tokenizer: SentencePieceModel) -> None:
-    """Raise FormatError for a model that another file than its own would be read wrongly from."""
+    """Raise FormatError for a model that other file formats cannot hold."""
     if not tokenizer.is_plain:
         raise FormatError(
             "a SentencePiece model must be BPE without normalisation to be written as another file; "
@@ -168,7 +168,7 @@ def ids_of(texts: list[str]) -> dict[str, int]:
 
 
 def _opened(proto: bytes, name: str) -> "SentencePieceProcessor":
-    import sentencepiece  # here: the command line names tokenizers before it opens one
+    import sentencepiece  # imported here: the command line names tokenizers before it opens one
 
     try:
         return sentencepiece.SentencePieceProcessor(model_proto=proto)

@@ -2,7 +2,8 @@
 
 What cannot be had without a GPU is put in the place of: the compiler (models run as they are) and pytest in a process
 of its own. The models have two blocks, and every step a few sizes. What a report measures is a sample here, and the
-calibration is left out: test_runs.py and test_devices.py have them whole. The contestants of versus run in this process.
+calibration is left out: test_runs.py and test_devices.py have them whole. The contestants of versus run in this
+process.
 """
 
 import json
