@@ -84,8 +84,8 @@ def short(few_rounds: None, monkeypatch: pytest.MonkeyPatch) -> None:
         lambda arch, dtype, _, *rest, **options: race(arch.replace(n_layers=1), dtype, 1, *rest, **options),
     )
     monkeypatch.setattr(contestants, "STEPS", 1)
-    arch, dtype = tap_cost.SUBJECTS["cuda"]
-    monkeypatch.setitem(tap_cost.SUBJECTS, "cuda", (arch.replace(n_layers=2), dtype))
+    arch, dtype = tap_cost.MODELS["cuda"]
+    monkeypatch.setitem(tap_cost.MODELS, "cuda", (arch.replace(n_layers=2), dtype))
 
 
 def _shallow(name: str) -> tuple[str, LlamaArch]:
