@@ -34,7 +34,6 @@ from llamalab.cli.arguments import (
     one_of,
 )
 from llamalab.cli.combinations import axis, combined, models
-from llamalab.cli.delivery import give
 from llamalab.cli.device_memory import device_memory
 from llamalab.cli.find_model import take_storage
 from llamalab.cli.fit_answer import devices_answer, fitting_answer
@@ -106,12 +105,6 @@ def configure(parser: Parser) -> None:
 def layer_count(text: str) -> int:
     """A number of layers, 0 included."""
     return 0 if text.strip() == "0" else count("--gpu-layers")(text)
-
-
-def run(args: argparse.Namespace) -> int:
-    """Print the fit; DoesNotFitError (exit code 3) where nothing fits."""
-    give(answer(args), args)
-    return 0
 
 
 def answer(args: argparse.Namespace) -> Answer:

@@ -345,7 +345,8 @@ def verbs_that_write_answers() -> list[str]:
 def test_an_answer_goes_where_out_says(verb: str) -> None:
     """Where --out of calibrate is its constants file, that of report its page, and bench writes row by row."""
     module = import_module(f"llamalab.cli.{verb.replace('-', '_')}")
-    assert "give(" in inspect.getsource(module) or verb in ("calibrate", "bench", "report")
+    printed = not hasattr(module, "run") or "give(" in inspect.getsource(module)
+    assert printed or verb in ("calibrate", "bench", "report")
 
 
 @pytest.mark.parametrize(
