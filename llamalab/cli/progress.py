@@ -77,7 +77,7 @@ class Progress:
             print(f"{done:4.0%} {self._label}{left}", file=sys.stderr, flush=True)
             return
         self._bar.set_description_str(f"{self._label[: 44 - len(left)]}{left}", refresh=False)
-        self._bar.update(max(0.0, done - self._bar.n))
+        self._bar.n = done
         self._bar.refresh()
 
     def _share(self) -> float:
