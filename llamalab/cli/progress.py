@@ -89,10 +89,11 @@ class Progress:
 
     def _left(self) -> str:
         """How long it may still take, after the label."""
-        if self._deadline is not None:
-            return f", at most {_rounded(self._deadline.left_s)} left"
         if self._done >= 1.0:
             return ""
+        if self._deadline is not None:
+            left_s = self._deadline.left_s
+            return f", at most {_rounded(left_s)} left" if left_s >= 1.0 else ", nearly done"
         if self._ends_s is None:
             spent_s = now_s() - self._begun_s
             return f", {_rounded(spent_s)} so far" if spent_s >= TICK_S else ""
