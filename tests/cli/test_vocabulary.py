@@ -447,6 +447,10 @@ def test_a_name_of_several_devices_takes_the_common_one_and_says_so(capsys: Capt
         (("generate", "--temp", "0"), "did you mean --temperature?"),
         (("bench", "-fa", "1"), "did you mean --attention?"),
         (("fit", "--vram", "24GiB"), "did you mean --memory?"),
+        (("kv", "--lenght", "4"), "did you mean --context?"),
+        (("convert", "a", "b", "--quantise", "q8_0"), "did you mean --dtype?"),
+        (("tokenizer", "learn"), "action must be one of train, encode, decode, show; got 'learn'"),
+        (("completion", "tcsh"), "did you mean zsh or fish?"),
         (("params", "--context", "4"), "see llamalab params --help"),
     ],
 )
