@@ -236,7 +236,7 @@ def main(argv: Sequence[str] | None = None, run: Run = run_isolated) -> int:
         signal.signal(signal.SIGTERM, before)
     print(f"\n{machine.folder}: " + "\n".join(summary(results, time.monotonic() - began)), flush=True)
     if machine.kind == "cuda":
-        print("\n".join(one.told for one in reached(folder)), flush=True)
+        print("\n".join(one.line for one in reached(folder)), flush=True)
     states = {one.state for one in results}
     return 130 if "interrupted" in states else int("failed" in states)
 

@@ -41,7 +41,7 @@ class Reached(NamedTuple):
         return "reached" if self.share >= self.goal.share else "missed"
 
     @property
-    def told(self) -> str:
+    def line(self) -> str:
         """In a line."""
         share = "" if self.share is None else f"{self.share:.1%} measured, "
         return f"goal {self.verdict}: {self.goal.name}: {share}{self.goal.share:.0%} asked ({self.about})"

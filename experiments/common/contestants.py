@@ -80,9 +80,9 @@ def finished(turn: Turn, place: torch.device) -> Turn:
         wait()
 
     def work() -> float | None:
-        told_s = turn.work()
+        own_s = turn.work()
         wait()
-        return told_s
+        return own_s
 
     return Turn(before, work, turn.tokens)
 

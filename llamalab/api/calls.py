@@ -29,7 +29,7 @@ def answered(verb: str, **given: Any) -> Result:
 
 @contextmanager
 def called(verb: str) -> Iterator[list[str]]:
-    """The remarks of what runs inside, which go to its result; its errors in the words of Python."""
+    """Collect the remarks of a call for its result, and raise its errors with arguments in place of options."""
     notes: list[str] = []
     before = HEARD.set(notes)
     try:

@@ -21,18 +21,18 @@ def compare(
     tensor_parallel: Counts = 1,
     **others: object,
 ) -> Result:
-    """Hold runs against the first of them: what differs, by how much of the whole, whether it is noise, and why.
+    """Compare runs with the first one: the differences, their share of the whole, whether they are noise, their causes.
 
     A run is a file of ours or of llama-bench, vLLM, GuideLLM, AIPerf, optimum-benchmark or PyTorch's profiler, a
-    folder of JSON files, or a prediction named "7b@h100". Of a single file the rows stand beside our predictions.
+    folder of JSON files, or a prediction named "7b@h100". Of a single file the rows are shown beside our predictions.
 
     Args:
         runs: files, folders of JSON files, or predictions.
-        model: the model of files that do not tell it.
-        hardware: the device of files that do not tell it.
-        dtype: the dtype of files that do not tell it, and of predictions.
-        prompt: prompt tokens of predictions (512 if nothing is said).
-        generate: tokens that they generate (128 if nothing is said).
+        model: the model of files that do not name it.
+        hardware: the device of files that do not name it.
+        dtype: the dtype of files that do not name it, and of predictions.
+        prompt: prompt tokens of predictions (default: 512).
+        generate: tokens that they generate (default: 128).
         context: both together, in place of either.
         batch: their sequences.
         tensor_parallel: devices that share the model.

@@ -55,7 +55,7 @@ class Backend(NamedTuple):
 
 
 def _imported_when_used(module: str) -> tuple[Attend, ShapeCheck]:
-    """A backend that costs an import, and perhaps a package, which only its users pay."""
+    """A backend whose module, which may need a package, is imported at its first use."""
 
     def attend(
         q_BHTE: Tensor, k_BKSE: Tensor, v_BKSE: Tensor, *, query_offset: int, window: int | None = None

@@ -9,7 +9,7 @@ from llamalab.cli.output import Answer, Column, Table, counted, thousands
 from llamalab.errors import InputError
 from llamalab.formatting import format_bytes
 
-_UNUSED = {  # options of a whole run, and what they are where nobody gave them
+_UNUSED = {  # options of a whole run, and their defaults
     "solve": None, "weight_dtype": None, "chunk": None, "gpu_layers": None, "host": None, "graphs": None,
     "block_tokens": 1, "threads": 1, "attention": "flash", "logits": "last", "runtime": "cuda",
 }  # fmt: skip

@@ -3,7 +3,6 @@
 import argparse
 
 from llamalab.cli.arguments import add_format
-from llamalab.cli.delivery import give
 from llamalab.cli.devices import common_device
 from llamalab.cli.output import Answer, Column, Table
 from llamalab.errors import UnavailableError
@@ -38,12 +37,6 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("name", nargs="?", metavar="NAME", help="one device, in full or shortened: h200, l4")
     parser.add_argument("--hardware", metavar="NAME", help="as NAME")
     add_format(parser)
-
-
-def run(args: argparse.Namespace) -> int:
-    """Print the table of devices, or the card of one."""
-    give(answer(args), args)
-    return 0
 
 
 def answer(args: argparse.Namespace) -> Answer:

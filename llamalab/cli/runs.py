@@ -34,11 +34,8 @@ from llamalab.cli.lengths import add_lengths, run_lengths
 from llamalab.cli.parser import Parser
 from llamalab.errors import InputError, UnavailableError, UnknownNameError
 from llamalab.hardware import HardwareSpec
-from llamalab.startup.hints import TYPE_CHECKING, NamedTuple
+from llamalab.startup.hints import NamedTuple
 from llamalab.units import DTYPES
-
-if TYPE_CHECKING:
-    pass
 
 
 class Case(NamedTuple):
@@ -193,7 +190,7 @@ def _formats(args: argparse.Namespace) -> list[dict[str, str | None]]:
 
 
 def _as_run(args: argparse.Namespace, spec: HardwareSpec, work: Workload) -> Workload:
-    """The run as the stack does it; as it was asked for where none is named or it has no constants for the device."""
+    """The run with the stack's settings; unchanged where no stack is named or it has no constants for the device."""
     name = _stack(args, spec)
     if name is None:
         return work

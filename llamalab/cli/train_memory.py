@@ -24,7 +24,6 @@ from llamalab.cli.arguments import (
     one_of,
 )
 from llamalab.cli.combinations import axis, combined, models
-from llamalab.cli.delivery import give
 from llamalab.cli.device_memory import DEVICE_COLUMNS, device_memory, devices_that_hold
 from llamalab.cli.devices import chosen_devices
 from llamalab.cli.output import Answer, Column, Table, counted
@@ -79,12 +78,6 @@ def configure(parser: Parser) -> None:
     words = TRAINING_QUESTIONS
     parser.add_argument("--solve", type=one_of("--solve", words), metavar="|".join(words), help=about)
     add_format(parser)
-
-
-def run(args: argparse.Namespace) -> int:
-    """Print every recomputation level; DoesNotFitError where the chosen one does not fit into the memory."""
-    give(answer(args), args)
-    return 0
 
 
 def answer(args: argparse.Namespace) -> Answer:
@@ -178,7 +171,7 @@ def _lead(model: str, step: TrainingStep) -> tuple[str, ...]:
 
 
 def _room_words(data: dict[str, Any], sizes: dict[str, int]) -> list[str]:
-    """What was looked for, and what is left of the memory."""
+    """The solved setting and the memory left, in words."""
     inputs, lines = data["inputs"], []
     if data["solved"] is not None:
         lines.append("  " + {

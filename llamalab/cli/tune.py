@@ -23,7 +23,6 @@ from llamalab.cli.arguments import (
     some_of,
 )
 from llamalab.cli.combinations import axis, combined, models
-from llamalab.cli.delivery import give
 from llamalab.cli.output import Answer, Column, Table
 from llamalab.cli.packing import add_packing, documents_of, said_of
 from llamalab.cli.parser import Parser
@@ -91,12 +90,6 @@ def configure(parser: Parser) -> None:
     parser.add_argument("--solve", type=one_of("--solve", STEP_QUESTIONS), metavar="|".join(STEP_QUESTIONS), help=about)
     parser.add_argument("--utilisation", type=float, default=0.4, help="of the peak, model FLOPs (default: 0.4)")
     add_format(parser)
-
-
-def run(args: argparse.Namespace) -> int:
-    """Print the costs of a step; DoesNotFitError where it does not fit into --memory or --hardware."""
-    give(answer(args), args)
-    return 0
 
 
 def answer(args: argparse.Namespace) -> Answer:

@@ -11,9 +11,9 @@ from llamalab.streamed.products import can_stream
 def fastest_backend(device: torch.device, dtype: torch.dtype) -> Backend:
     """The fastest backend, measured over prefill and decode at the heads of Llama 2 (docs/decisions.md).
 
-    On a CPU chunks of queries are, but only where oneDNN multiplies this type: its stand-in in bf16 and fp16 takes
-    twenty times as long as the fused kernel, which converts to fp32 as it goes. There one query is streamed where it
-    can be.
+    On a CPU it is chunked attention where oneDNN multiplies this type: without it, products in bf16 and fp16 take
+    twenty times as long as the fused kernel, which converts to fp32 tile by tile. There, single queries are streamed
+    where possible.
 
     >>> fastest_backend(torch.device("cuda"), torch.bfloat16).name
     'sdpa'

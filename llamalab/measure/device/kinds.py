@@ -33,7 +33,7 @@ def check_driver(name: str) -> None:
 
 
 def _loads(library: str) -> bool:
-    from ctypes import CDLL  # here: who asks for no accelerator need not wait for it
+    from ctypes import CDLL  # imported here: who asks for no accelerator need not wait for it
 
     try:
         CDLL(library)
