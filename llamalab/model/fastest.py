@@ -4,7 +4,8 @@ import torch
 
 from llamalab.attention import Backend, get_backend
 from llamalab.model.onednn import can_pack
-from llamalab.streamed.products import UNIT, can_stream
+from llamalab.streamed.layout import UNIT
+from llamalab.streamed.products import can_stream
 
 
 def fastest_backend(device: torch.device, dtype: torch.dtype) -> Backend:
