@@ -12,7 +12,9 @@ from llamalab.formatting import format_bytes
 _UNUSED = {  # options of a whole run, and their defaults
     **dict.fromkeys(("solve", "weight_dtype", "chunk", "gpu_layers", "host", "graphs")),
     **dict.fromkeys(("block_tokens", "threads"), 1),
-    "attention": "flash", "logits": "last", "runtime": "cuda",
+    "attention": "flash",
+    "logits": "last",
+    "runtime": "cuda",
 }
 
 
