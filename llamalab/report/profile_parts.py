@@ -161,7 +161,7 @@ def _state(profiles: Sequence[Profile], made: dict[str, DataTable]) -> tuple[Fol
         ),
         Fold(
             "observers",
-            "What looking costs",
+            "Cost of the instruments",
             findings_of(profiles, of_phases(captions.observers_finding)),
             (),
             (made["observers"],),

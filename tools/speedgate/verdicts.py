@@ -11,7 +11,7 @@ HEAD = ("benchmark", "base", "head", "runs", "by median", "by low", "verdict")
 
 
 class Verdict(NamedTuple):
-    """A row of the table, whether it fails or more runs must tell, and the sentence below it where there is one."""
+    """A row of the table, whether it fails or needs more runs, and the sentence below it where there is one."""
 
     cells: tuple[str, ...]
     fails: bool = False

@@ -1,4 +1,4 @@
-"""One process that times pieces of one revision of llamalab when it is told to: python -m speedgate.worker.
+"""One process that times pieces of one revision of llamalab on request: python -m speedgate.worker.
 
 It reads one request per line, {"subject": ..., "rounds": ...}, and answers with the thread's CPU nanoseconds of the
 reference and of the subject, round by round, or with the reason why this revision has no such subject. The first
@@ -30,7 +30,7 @@ def serve(requests: TextIO, answers: TextIO) -> None:
         request = json.loads(line)
         try:
             answer = _answer(made, request["subject"], request["rounds"])
-        except Exception as error:  # whatever an old revision cannot do is an answer, not an accident
+        except Exception as error:  # what an old revision cannot do is reported, not an error
             answer = {"missing": f"{type(error).__name__}: {error}".splitlines()[0]}
         answers.write(json.dumps(answer) + "\n")
         answers.flush()
