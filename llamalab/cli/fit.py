@@ -152,7 +152,7 @@ def _check_question(args: argparse.Namespace) -> None:
     if args.solve == "device" and given:
         raise InputError(f"--solve device looks for the memory; it must come without one; got {given}; leave it out")
     if args.solve != "device" and not given:
-        raise InputError("--memory, --hardware or --free must be given; got neither; see llamalab fit --help")
+        raise InputError("--memory, --hardware or --free must be given; got none; see llamalab fit --help")
     if args.solve not in (None, "context") and args.context is None:
         raise InputError(f"--solve {args.solve} must come with --context; got none; try --context 4096")
     if args.host is not None and args.gpu_layers is None and args.solve != "gpu-layers":
