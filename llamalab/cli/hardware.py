@@ -42,6 +42,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def answer(args: argparse.Namespace) -> Answer:
     """The table of devices, or the card of one."""
     name = args.name or args.hardware
+    name = None if name is not None and name.strip().lower() == "all" else name
     specs = [*HARDWARE.values(), *CPUS.values(), *_this_cpu()] if name is None else [_find(name)]
     rows = [_row(spec) for spec in specs]
     table = Table(_COLUMNS, rows) if name is None else _card(specs[0], rows[0])

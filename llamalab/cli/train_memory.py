@@ -142,10 +142,8 @@ def _data(model: str, step: TrainingStep) -> dict[str, Any]:
         "documents": list(step.documents),
     }
     chosen = next(row for row in rows if row["chosen"])
-    return {
-        "model": model, "inputs": inputs, "basis": "counted", **chosen,
-        "levels": rows, "kept_by_block": [item._asdict() for item in kept],
-    }  # fmt: skip
+    tables = {"levels": rows, "kept_by_block": [item._asdict() for item in kept]}
+    return {"model": model, "inputs": inputs, "basis": "counted", **chosen, **tables}
 
 
 def _level(step: TrainingStep) -> dict[str, Any]:
@@ -174,13 +172,14 @@ def _room_words(data: dict[str, Any], sizes: dict[str, int]) -> list[str]:
     """The solved setting and the memory left, in words."""
     inputs, lines = data["inputs"], []
     if data["solved"] is not None:
-        lines.append("  " + {
+        words = {
             "batch": f"at most {counted(inputs['batch'], 'sequence')} in a step",
             "context": f"at most {counted(inputs['context'], 'token')} in each sequence",
             "weights": f"{inputs['dtype']} is the widest type that fits",
             "ranks": f"at least {counted(inputs['tensor_parallel'], 'device')}",
             "recompute": f"at least {data['recompute']} recomputation",
-        }[data["solved"]])  # fmt: skip
+        }
+        lines.append(f"  {words[data['solved']]}")
     if "left_bytes" in data:
         (name,) = sizes
         lines.append(

@@ -3,7 +3,7 @@
 import argparse
 
 from llamalab.analytic.fine_tuning import tuning_memory, tuning_work
-from llamalab.analytic.lora import TARGETS, Lora
+from llamalab.analytic.lora import TARGETS, Lora, named_targets
 from llamalab.analytic.optimizers import OPTIMIZERS
 from llamalab.analytic.saved_activations import IMPLEMENTATIONS, TRAINED_WITH
 from llamalab.analytic.training import RECOMPUTE
@@ -173,8 +173,7 @@ def _adapters(args: argparse.Namespace) -> Lora | None:
         raise InputError(f"--{given.replace('_', '-')} must come with --method {needed}; got --method {args.method}")
     if args.method == "full":
         return None
-    targets = TARGETS if args.targets is None else (part.strip() for part in args.targets.split(","))
-    return Lora(args.rank or 16, tuple(targets))
+    return Lora(args.rank or 16, named_targets((args.targets or "all").split(",")))
 
 
 def _device(args: argparse.Namespace, dtype: str) -> tuple[str, int | None, float | None]:

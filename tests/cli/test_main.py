@@ -83,7 +83,7 @@ def test_every_example_of_a_calculator_runs(capsys: Capture, example: str) -> No
         (("kv", "--format", "yaml"), "--format must be one of table, json, csv, md; got 'yaml'"),
         (("kv", "--model", "7bb"), "got '7bb'; did you mean 7b or 70b?"),
         (("kv", "--kv-heads", "5"), "must divide n_heads=32; got 5; try one of 32, 16, 8, 4, 2, 1"),
-        (("fit",), "--free must be given; got neither; see llamalab fit --help"),
+        (("fit",), "--free must be given; got none; see llamalab fit --help"),
         (("fit", "--memory", "1GB", "--free", "1GB"), "must not be given together; got both"),
         (
             ("fit", "--memory", "16G"),

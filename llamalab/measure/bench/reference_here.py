@@ -23,7 +23,7 @@ from llamalab.records.record import Record, unmeasured
 def reference_here(bench: BenchSettings, cases: Sequence[BenchCase], pace: Pace) -> Reference:
     """Roofs and constants of this machine; where they cannot be measured, the reason instead of every prediction.
 
-    `pace` is told, as soon as the roofs are known, what the tests of `cases` will take.
+    `pace` gets the predicted times of `cases` as soon as the roofs are known.
     """
 
     def expect(record: Record, calibration_s: float) -> None:
