@@ -171,7 +171,7 @@ def shortened(lines: Sequence[str]) -> list[str]:
 
 
 def summary(results: Sequence[Result], total_s: float) -> list[str]:
-    """A line per step, whatever became of it."""
+    """A line per step: made, failed or left out."""
     lines = [f"{len([one for one in results if one.state == 'done'])} records made in {total_s:.0f} s"]
     for one in results:
         shown = one.about if len(one.about) <= 400 else one.about[:397] + "..."

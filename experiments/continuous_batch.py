@@ -89,7 +89,7 @@ def predicted_s(prices: Prices, requests: Sequence[Request], at_once: int) -> di
 
 
 def generations(model: Transformer, requests: Sequence[Request], *, own_caches: bool) -> list[Generation]:
-    """The requests, greedy; with caches of their own where these are not to lie side by side."""
+    """The requests, greedy; with separate caches where these are not to be adjacent in memory."""
     made = []
     for prompt, tokens in requests:
         ids = torch.randint(model.arch.vocab_size, (prompt,), generator=torch.Generator().manual_seed(prompt)).tolist()

@@ -1,4 +1,4 @@
-"""A trained MHA model with its KV heads pooled into fewer: what it loses, and how soon it is back.
+"""A trained MHA model with its KV heads pooled into fewer: the loss added, and the training that removes it.
 
     python -m experiments.gqa_uptraining [--full] [--corpus FOLDER]
 
@@ -72,7 +72,7 @@ def uptrain(corpus: Path, real: Path, plan: TrainingPlan) -> list[dict[str, Any]
             "loss_before": before,
         }
         for share in SHARES:
-            # At the rate where the base ended, on windows that it has not had.
+            # At the rate where the base ended, on windows that it has not been trained on.
             more = plan._replace(steps=max(2, round(share * plan.steps)), seed=plan.seed + 1000)
             gentle = recipe._replace(learning_rate=recipe.learning_rate * 0.3, warmup_steps=1)
             run = runs_of.followed(Trainer(pooled(base, heads, pooling), stream, more, gentle))

@@ -1,4 +1,4 @@
-"""Weights, cache and the peak of activations of a pass, counted before it runs and held against what it takes.
+"""Weights, cache and the peak of activations of a pass, counted before it runs and compared with what it takes.
 
     python -m experiments.memory_peaks [--device auto|cpu|cuda] [--models 7b] [--out PATH.json]
 

@@ -112,7 +112,7 @@ def measure(arch: LlamaArch, dtype: str, rounds: int, folder: Path) -> Samples:
 
 
 def summary(samples: Samples) -> dict[str, Any]:
-    """By phase: what each loses to the neighbour, and how many times as long as transformers ours takes beside it."""
+    """By phase: times beside the neighbour over times alone, and our time over that of transformers beside it."""
     ours, theirs = samples[ALONE]
     found: dict[str, Any] = {}
     for phase in PHASES:

@@ -1,4 +1,4 @@
-"""Training and fine-tuning steps, counted before they run and held against what they take.
+"""Training and fine-tuning steps, counted before they run and compared with what they take.
 
     python -m experiments.training_memory [--only WORDS] [--out PATH.json]
 

@@ -225,7 +225,7 @@ def conclude(found: dict[str, Any]) -> str:
 
 
 def headline(answer: Mapping[str, Any]) -> str:
-    """An answer in a few words, for who has not read of contestants."""
+    """An answer in a few words, for readers who do not know the contestants."""
     rates: dict[str, dict[str, float]] = answer["found"]["tokens_per_s"]
     ours = {side.removeprefix("llamalab "): own for side, own in rates.items() if side.startswith("llamalab")}
     shown = ", ".join(f"{own['decode']:.1f} in {storage}" for storage, own in ours.items())

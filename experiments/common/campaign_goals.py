@@ -18,7 +18,7 @@ Found = tuple[float | None, str]
 
 
 class Goal(NamedTuple):
-    """A share to be reached, the file that tells of it, and how it is read there: the share and of what it is."""
+    """A share to be reached, the file that has it, and how it is read there: the share, and what it is a share of."""
 
     name: str
     share: float

@@ -51,7 +51,7 @@ class Job(NamedTuple):
 
 
 class Made(NamedTuple):
-    """What a step tells of the file that it left: key figures in a line, and a table."""
+    """A summary of the file that a step left: key figures in a line, and a table."""
 
     figures: str
     lines: tuple[str, ...] = ()

@@ -58,7 +58,7 @@ def _answer(work: Callable[[], object], pipe: Connection) -> None:
         try:
             outcome = outcome_of(work)
         except KeyboardInterrupt:
-            return  # who started this process knows
+            return  # the parent ended this process
     pipe.send(outcome)
 
 

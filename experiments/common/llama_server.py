@@ -1,4 +1,4 @@
-"""llama.cpp through xllamacpp: a server in this process that is asked for tokens and tells the times of its passes."""
+"""llama.cpp through xllamacpp: a server in this process that makes tokens and reports the times of its passes."""
 
 import json
 import urllib.request

@@ -114,6 +114,7 @@ def flops(
 
 def fit(
     model: Model = "7b",
+    hardware: str | Sequence[str] | None = None,
     *,
     memory: str | None = None,
     free: str | None = None,
@@ -125,10 +126,11 @@ def fit(
     kv_dtype: Words | None = None,
     **others: object,
 ) -> Result:
-    """The largest batch or context of a run that fits into `memory` ("24GiB"), with everything that it holds.
+    """The largest batch or context of a run that fits a device, or `memory` ("24GiB"), with everything that it holds.
 
     Args:
         model: a preset, a path or an architecture.
+        hardware: a device by name; or give `memory` or `free`.
         memory: of one device.
         free: memory for the KV cache alone, beside everything else.
         context: tokens of each sequence: asks for the largest batch.
@@ -137,7 +139,7 @@ def fit(
         dtype: storage of cache and weights.
         weight_dtype: that of the weights alone.
         kv_dtype: that of the cache alone.
-        others: further options of `llamalab fit`, by name: hardware, solve, chunk, gpu_layers and more.
+        others: further options of `llamalab fit`, by name: solve, chunk, gpu_layers and more.
 
     Raises DoesNotFitError, by how much.
 

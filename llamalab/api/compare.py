@@ -7,6 +7,7 @@ from pathlib import Path
 from llamalab.api.calculate import Counts
 from llamalab.api.calls import answered
 from llamalab.api.results import Result
+from llamalab.errors import InputError
 
 
 def compare(
@@ -45,6 +46,8 @@ def compare(
     ['prefill', 'decode']
     """
     paths: Sequence[str] = [str(run) if isinstance(run, Path) else os.fspath(run) for run in runs]
+    if not paths:
+        raise InputError('a run must be given; got none; name a file, a folder or a prediction as "7b@h100"')
     given = {f"_{place}": path for place, path in enumerate(paths)}
     return answered(
         "compare",

@@ -4,9 +4,9 @@ Exit codes: 0 done, 2 bad input, 3 something needed is missing or does not fit, 
 143 terminated, 141 broken pipe.
 Data goes to stdout, everything else to stderr.
 
-Belongs here: one module a verb (`SUMMARY`, `EXAMPLES`, `configure`, `run`, and `answer` where a call from Python asks
-for the same), and what several verbs share: `arguments`, `output`, `runs`, `devices`. A verb is added as a module and
-a row of VERBS.
+Belongs here: one module a verb (`SUMMARY`, `EXAMPLES`, `configure`, and `answer`, which is printed and which Python's
+call gets, or `run` where more happens), and what several verbs share: `arguments`, `output`, `runs`, `devices`. A
+verb is added as a module and a row of VERBS.
 Does not belong here: figures that the library cannot give; a verb parses, calls and prints.
 """
 
@@ -147,6 +147,7 @@ def _run(argv: list[str]) -> int:
 
 def _run_verb(verb: str, argv: list[str]) -> int:
     from llamalab.cli import ranks
+    from llamalab.cli.delivery import run_module
     from llamalab.cli.remarks import SAID
 
     SAID.set(set())
@@ -165,7 +166,7 @@ def _run_verb(verb: str, argv: list[str]) -> int:
         if getattr(module, "ON_RANKS", False):
             code = ranks.run_verb(module, args, [verb, *argv], spoken)
         else:
-            code = 0 if spoken is not None else int(module.run(args))
+            code = 0 if spoken is not None else run_module(module, args)
         for old in parser.old_names_used:
             print(f"note: {old} is called {parser.renamed[old]} now", file=sys.stderr)
         return code

@@ -24,6 +24,7 @@ from llamalab.cli.installed import (
 from llamalab.cli.output import Answer, Column, Table, note
 from llamalab.formatting import format_bytes, format_si
 from llamalab.hardware import of_device
+from llamalab.plain_text import sentence
 from llamalab.startup.hints import TYPE_CHECKING, Any
 from llamalab.version import __version__
 
@@ -87,7 +88,7 @@ def _products() -> Iterator[Check]:
 
         rates = cpu_product_rates()
     except Exception as error:  # any exception of a broken torch
-        yield Check("products", "warn", f"not tried: {' '.join(str(error).split())[:200]}")
+        yield Check("products", "warn", f"not tried: {sentence(str(error), 200)}")
         return
     for dtype, rate in rates.items():
         if rate.flops_per_s >= rates["fp32"].flops_per_s:
@@ -137,7 +138,7 @@ def _graphs(torch: Any, index: int) -> Check | None:
     try:
         refusal = capture_refusal(torch.device("cuda", index))
     except Exception as error:  # any exception: the device may be full or broken
-        refusal = " ".join(str(error).split())[:200]
+        refusal = sentence(str(error), 200)
     mend = "nothing is needed: steps and short calls are launched one by one, which is slower"
     return None if refusal is None else Check(f"graphs:{index}", "warn", f"none are recorded: {refusal}", mend)
 

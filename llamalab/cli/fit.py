@@ -34,7 +34,6 @@ from llamalab.cli.arguments import (
     one_of,
 )
 from llamalab.cli.combinations import axis, combined, models
-from llamalab.cli.delivery import give
 from llamalab.cli.device_memory import device_memory
 from llamalab.cli.find_model import take_storage
 from llamalab.cli.fit_answer import devices_answer, fitting_answer
@@ -108,12 +107,6 @@ def layer_count(text: str) -> int:
     return 0 if text.strip() == "0" else count("--gpu-layers")(text)
 
 
-def run(args: argparse.Namespace) -> int:
-    """Print the fit; DoesNotFitError (exit code 3) where nothing fits."""
-    give(answer(args), args)
-    return 0
-
-
 def answer(args: argparse.Namespace) -> Answer:
     """The fit; a row for each of several runs. Raises DoesNotFitError where nothing fits."""
     axes = [
@@ -159,7 +152,7 @@ def _check_question(args: argparse.Namespace) -> None:
     if args.solve == "device" and given:
         raise InputError(f"--solve device looks for the memory; it must come without one; got {given}; leave it out")
     if args.solve != "device" and not given:
-        raise InputError("--memory, --hardware or --free must be given; got neither; see llamalab fit --help")
+        raise InputError("--memory, --hardware or --free must be given; got none; see llamalab fit --help")
     if args.solve not in (None, "context") and args.context is None:
         raise InputError(f"--solve {args.solve} must come with --context; got none; try --context 4096")
     if args.host is not None and args.gpu_layers is None and args.solve != "gpu-layers":

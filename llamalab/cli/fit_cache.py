@@ -10,9 +10,12 @@ from llamalab.errors import InputError
 from llamalab.formatting import format_bytes
 
 _UNUSED = {  # options of a whole run, and their defaults
-    "solve": None, "weight_dtype": None, "chunk": None, "gpu_layers": None, "host": None, "graphs": None,
-    "block_tokens": 1, "threads": 1, "attention": "flash", "logits": "last", "runtime": "cuda",
-}  # fmt: skip
+    **dict.fromkeys(("solve", "weight_dtype", "chunk", "gpu_layers", "host", "graphs")),
+    **dict.fromkeys(("block_tokens", "threads"), 1),
+    "attention": "flash",
+    "logits": "last",
+    "runtime": "cuda",
+}
 
 
 def cache_alone(args: argparse.Namespace) -> Answer:

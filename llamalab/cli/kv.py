@@ -16,7 +16,6 @@ from llamalab.cli.arguments import (
     chosen_model,
 )
 from llamalab.cli.combinations import axis, combined, models
-from llamalab.cli.delivery import give
 from llamalab.cli.find_model import take_storage
 from llamalab.cli.lengths import held_lengths
 from llamalab.cli.output import Answer, Column, Table, counted, note, percent, thousands
@@ -47,12 +46,6 @@ def configure(parser: Parser) -> None:
     add_dtypes(parser, "storage of the cache, and of the weights it is compared with")
     add_part_dtypes(parser)
     add_format(parser)
-
-
-def run(args: argparse.Namespace) -> int:
-    """Print the cache's size for the chosen model and for every other number of KV heads."""
-    give(answer(args), args)
-    return 0
 
 
 def answer(args: argparse.Namespace) -> Answer:

@@ -15,7 +15,7 @@ _WORDS = (
     (("--model",), "checkpoint weights model-path model-id model-name preset path ckpt-dir hf-repo"),
     (("--tokenizer",), "tokenizer-path vocab"),
     (("--dtype",), "precision torch-dtype"),
-    (("--weight-dtype", "--dtype"), "quantization quantize quant weight-type load-in-4bit load-in-8bit"),
+    (("--weight-dtype", "--dtype"), "quantization quantize quantise quant weight-type load-in-4bit load-in-8bit"),
     (("--kv-dtype",), "kv-cache-dtype cache-dtype cache-type cache-type-k cache-type-v"),
     (("--attention",), "attn backend attention-backend attn-implementation flash-attn"),
     (("--memory",), "vram gpu-memory ram"),

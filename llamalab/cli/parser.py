@@ -23,6 +23,7 @@ setattr(argparse, "_", str)  # noqa: B010
 
 _HELP_WIDTH = 100
 _MOST_WORDS = 1000
+_SHORT_NAME = len("--abc")  # shorter names of other tools are near to too much
 
 
 class _HelpFormatter(argparse.RawDescriptionHelpFormatter):
@@ -191,6 +192,8 @@ class Parser(argparse.ArgumentParser):
             if wrong := re.fullmatch(r"invalid (int|float) value: (.*)", option[2]):
                 kind = "a whole number" if wrong[1] == "int" else "a number"
                 return f"{name} must be {kind}; got {wrong[2]}; {see}"
+            if not name.startswith("-"):  # an argument, which its sentence names
+                return option[2]
             return self._as_written(option[1].split("/"), option[2]) or f"{name}: {option[2]}; {see}"
         if needed := re.fullmatch(r"one of the arguments (.*) is required", message):
             return f"one of {' or '.join(needed[1].split())} must be given; got neither; {see}"
@@ -218,8 +221,15 @@ class Parser(argparse.ArgumentParser):
         from llamalab.cli.meanings import MEANT  # imported here: only a mistake needs it
 
         known = self.options
-        meant = [name for name in MEANT.get(option.lower(), ()) if name.partition(" ")[0] in known]
+
+        def ours(name: str) -> list[str]:
+            return [one for one in MEANT.get(name, ()) if one.partition(" ")[0] in known]
+
+        meant = ours(option.lower())
         if not meant:
-            near = get_close_matches(option, [*known, *self.renamed], n=1, cutoff=0.7)
-            meant = [self.renamed.get(name, name) for name in near]
+            others = [name for name in MEANT if len(name) > _SHORT_NAME and ours(name)]
+            near = get_close_matches(option, [*known, *self.renamed, *others], n=1, cutoff=0.7)
+            meant = [
+                self.renamed.get(name, name) if name in (*known, *self.renamed) else ours(name)[0] for name in near
+            ]
         return f"did you mean {meant[0]}?" if meant else f"see {self.prog} --help"

@@ -77,7 +77,7 @@ class Progress:
             print(f"{done:4.0%} {self._label}{left}", file=sys.stderr, flush=True)
             return
         self._bar.set_description_str(f"{self._label[: 44 - len(left)]}{left}", refresh=False)
-        self._bar.update(max(0.0, done - self._bar.n))
+        self._bar.n = done
         self._bar.refresh()
 
     def _share(self) -> float:
@@ -89,10 +89,11 @@ class Progress:
 
     def _left(self) -> str:
         """How long it may still take, after the label."""
-        if self._deadline is not None:
-            return f", at most {_rounded(self._deadline.left_s)} left"
         if self._done >= 1.0:
             return ""
+        if self._deadline is not None:
+            left_s = self._deadline.left_s
+            return f", at most {_rounded(left_s)} left" if left_s >= 1.0 else ", nearly done"
         if self._ends_s is None:
             spent_s = now_s() - self._begun_s
             return f", {_rounded(spent_s)} so far" if spent_s >= TICK_S else ""

@@ -9,6 +9,7 @@ import os
 import sys
 from collections.abc import Callable, Sequence
 
+from llamalab.cli.delivery import run_module
 from llamalab.cli.parser import Parser
 from llamalab.errors import InputError, LlamaLabError
 from llamalab.startup.hints import Any, NoReturn
@@ -49,7 +50,7 @@ def run_verb(module: Any, args: argparse.Namespace, argv: Sequence[str], spoken:
     args.team, asked = None, args.tensor_parallel
     if not is_rank():
         if (asked or 1) == 1:
-            return int(module.run(args))
+            return run_module(module, args)
         _check_shares(args, asked)
         from llamalab.parallel.launch import launch
 
@@ -82,7 +83,7 @@ def _gone(code: int) -> NoReturn:
 
 def _led(module: Any, args: argparse.Namespace, team: Any) -> int:
     args.team = team
-    code = int(module.run(args))
+    code = run_module(module, args)
     team.end()
     return code
 

@@ -5,7 +5,6 @@ import argparse
 from llamalab.analytic.forecast import Forecast, forecast
 from llamalab.cli.arguments import add_format, file_path
 from llamalab.cli.combinations import with_formats
-from llamalab.cli.delivery import give
 from llamalab.cli.output import Answer, Column, Table, note, percent
 from llamalab.cli.parser import Parser
 from llamalab.cli.predicted_rows import predicted_rows
@@ -44,12 +43,6 @@ def configure(parser: Parser) -> None:
     add_basis(parser)
     parser.add_argument("--svg", type=file_path, help="write the roofline as an SVG file too; needs matplotlib")
     add_format(parser)
-
-
-def run(args: argparse.Namespace) -> int:
-    """Print the limits in words and the roofline as text, and draw it where --svg is given."""
-    give(answer(args), args)
-    return 0
 
 
 def answer(args: argparse.Namespace) -> Answer:

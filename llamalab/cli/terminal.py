@@ -3,7 +3,7 @@
 import os
 import sys
 
-from llamalab.cli.output import Answer, Table, cell_text, cells_of, is_right, lines_of, widths_of
+from llamalab.cli.output import Answer, Table, cell_text, cells_of, counted, is_right, lines_of, widths_of
 from llamalab.plain_text import printable
 
 LEAST_WIDTH = 40
@@ -26,7 +26,7 @@ def fitted_to_terminal(answer: Answer, *, verbose: bool = False) -> str:
         left_out += len(table.columns) - len(kept.columns)
         blocks.append(_table(kept, width, colour))
     if left_out:
-        blocks.append(_coloured(f"{left_out} columns do not fit; -v shows them", _DIM, colour))
+        blocks.append(_coloured(f"{counted(left_out, 'column')} left out for width; -v shows all", _DIM, colour))
     return "\n\n".join(blocks)
 
 

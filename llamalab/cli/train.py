@@ -4,7 +4,6 @@ import argparse
 from pathlib import Path
 
 from llamalab.cli.arguments import MODEL_HELP, add_choice, add_count, add_format
-from llamalab.cli.delivery import give
 from llamalab.cli.find_model import find_model, short_name
 from llamalab.cli.output import Answer, note
 from llamalab.cli.parser import Parser
@@ -51,12 +50,6 @@ def configure(parser: Parser) -> None:
     parser.add_argument("--seed", type=int, default=0, help="of weights and windows (default: 0)")
     parser.add_argument("--curve", metavar="FILE.svg", help="the loss over the steps (default: loss.svg in --run)")
     add_format(parser)
-
-
-def run(args: argparse.Namespace) -> int:
-    """Train, print the steps, and write the checkpoint where --run is given."""
-    give(answer(args), args)
-    return 0
 
 
 def answer(args: argparse.Namespace) -> Answer:

@@ -26,7 +26,8 @@ from llamalab.model.wide import (
     multiply_wide,
     rows_of,
 )
-from llamalab.streamed.products import UNIT, can_stream, multiply_plain
+from llamalab.streamed.layout import UNIT
+from llamalab.streamed.products import can_stream, multiply_plain
 
 # Rows up to which an unmeasured plain weight is streamed: at this number the loops take a quarter of the time of
 # torch's emulated bf16 product, and from some dozens on a product in fp32 is the fastest.

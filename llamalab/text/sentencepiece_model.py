@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from llamalab.errors import FormatError
 from llamalab.files.mapped import map_file
+from llamalab.plain_text import sentence
 from llamalab.text.added import Cutter, WithAdded
 from llamalab.text.decoders import FallbackDecoder, PieceDecoder
 from llamalab.text.model_proto import NO_DUMMY_PREFIX, Pieces, is_bpe, read_pieces
@@ -173,7 +174,7 @@ def _opened(proto: bytes, name: str) -> "SentencePieceProcessor":
     try:
         return sentencepiece.SentencePieceProcessor(model_proto=proto)
     except (RuntimeError, ValueError) as error:
-        reason = " ".join(str(error).split())
+        reason = sentence(str(error))
         raise FormatError(f"{name} must be a sentencepiece model; {reason}") from None
 
 

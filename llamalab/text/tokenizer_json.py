@@ -16,6 +16,7 @@ import tokenizers
 
 from llamalab.errors import FormatError
 from llamalab.files.inputs import MOST_BYTES, read_object
+from llamalab.plain_text import sentence
 from llamalab.text.added import WithAdded, added_token
 from llamalab.text.byte_level import spelled
 from llamalab.text.decoders import ByteLevelDecoder, FallbackDecoder
@@ -157,7 +158,7 @@ def _encoded(backend: tokenizers.Tokenizer, text: str, name: str, *, add: bool =
 def _refusal(error: BaseException, name: str) -> BaseException:
     """The error to raise: on some input the library panics with an exception that is no subclass of Exception."""
     if isinstance(error, Exception) or type(error).__name__ == "PanicException":
-        return FormatError(f"{name} must be a sound tokenizer.json; {' '.join(str(error).split())[:200]}")
+        return FormatError(f"{name} must be a sound tokenizer.json; {sentence(str(error), 200)}")
     return error
 
 

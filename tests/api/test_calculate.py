@@ -20,6 +20,7 @@ CALLS: list[tuple[str, tuple[str, ...], dict[str, object], tuple[str, ...]]] = [
     ("flops", ("7b",), {"phase": "decode", "context": 777}, ("--phase", "decode", "--context", "777")),
     ("flops", ("7b",), {"prompt": [128, 256]}, ("--prompt", "128,256")),
     ("fit", ("7b",), {"memory": "24GiB", "context": 512}, ("--memory", "24GiB", "--context", "512")),
+    ("fit", ("7b", "l4"), {"context": 512}, ("--hardware", "l4", "--context", "512")),
     ("predict", ("7b", "h200"), {"prompt": 512, "generate": 7}, ("--prompt", "512", "--generate", "7")),
     ("predict", ("7b", "l4,h200"), {"batch": "1-4*2"}, ("--hardware", "l4,h200", "--batch", "1-4*2")),
     ("roofline", ("7b", "l4"), {"prompt": 99}, ("--hardware", "l4", "--prompt", "99")),
@@ -89,6 +90,8 @@ def test_errors_name_arguments_and_no_option() -> None:
         llamalab.predict("7b", "l4", nonsense=3)
     assert "nonsense" in str(option.value)
     assert "--" not in str(option.value)
+    with pytest.raises(InputError, match="a run must be given; got none"):
+        llamalab.compare()
 
 
 def test_what_a_command_notes_is_with_the_result(capsys: Capture) -> None:

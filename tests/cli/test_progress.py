@@ -76,4 +76,10 @@ def test_a_deadline_bounds_what_is_left(now: Now, capsys: pytest.CaptureFixture[
         progress("roofs", 0.0)
         now.s = 590.0
         progress("attention", 0.9)
-    assert lines(capsys) == ["  0% roofs, at most 10 min left", " 90% attention, at most 10 s left"]
+        now.s = 600.0
+        progress("the page", 0.95)
+    assert lines(capsys) == [
+        "  0% roofs, at most 10 min left",
+        " 90% attention, at most 10 s left",
+        " 95% the page, nearly done",
+    ]

@@ -79,7 +79,7 @@ def test_the_least_important_columns_go_and_it_is_said(capsys: Capture, monkeypa
     monkeypatch.setenv("COLUMNS", "80")
     text = printed(capsys, "models")
     assert "karpathy/llama2.c" not in text
-    assert "columns do not fit; -v shows them" in text
+    assert "columns left out for width; -v shows all" in text
     assert "karpathy/llama2.c" in printed(capsys, "models", "-v")
     assert "<- this model" in printed(capsys, "kv")
 

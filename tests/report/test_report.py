@@ -16,7 +16,7 @@ from llamalab.comparison.sentences import phase_sentence, verdict
 from llamalab.comparison.wording import tokens_per_s
 from llamalab.records.patterns import Patterns
 from llamalab.records.ranks import RanksRun
-from llamalab.records.record import MeasuredMemory, Record
+from llamalab.records.record import NOT_LOOKED, MeasuredMemory, Record
 from llamalab.records.record_json import record_from_json, record_to_json
 from llamalab.records.roof import Roof
 from llamalab.report import CSV_HEADS, OURS, csv_files, render
@@ -193,6 +193,16 @@ def test_other_shapes_render(model: str) -> None:
     assert sum(tag == "svg" for tag, _ in page.elements) >= PANELS - 2
     if model == "70b":
         assert "do not fit in this device's 24.00 GiB" in page.text()
+
+
+def test_a_profile_that_there_was_no_time_for_says_so(record: Record) -> None:
+    unseen = MeasuredMemory(peak_bytes=None, method=NOT_LOOKED, reason="there was no time left to look at memory")
+    late = dataclasses.replace(
+        record, profile=None, passes=[dataclasses.replace(one, memory=unseen) for one in record.passes]
+    )
+    text = Page(render(late)).text()
+    assert "not measured: there was no time left for it" in text
+    assert "took no profile" not in text
 
 
 def test_what_was_not_measured_says_why(record: Record) -> None:

@@ -55,7 +55,7 @@ def measure_case(bench: BenchSettings, model: nn.Module, case: BenchCase, step: 
     def repetition(number: int) -> list[float]:
         wanted = bench.repetitions
         words = f"of {wanted}" if number < wanted else f"as the first {wanted} disagree"
-        step(f"repetition {number + 1} {words}", min(1.0, (number + 1) / (wanted + 1)))
+        step(f"repetition {number + 1} {words}", min(number + 1, wanted) / (wanted + 1))
         return repeat(steps)
 
     with _watched(bench.place) as watch:

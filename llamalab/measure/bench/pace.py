@@ -12,13 +12,13 @@ _TELLING = 0.1  # of a test, from which on its time says how far the predictions
 
 
 class Pace:
-    """Calls `progress` with a label and the share that is done, which never shrinks."""
+    """Calls `progress` with a label and the share that is done, which shrinks where more is left than was expected."""
 
     def __init__(self, progress: ProgressCallback, turns: int, *, now: Callable[[], float] = now_s) -> None:
         self._progress, self._turns, self._now = progress, turns, now
         self._began_s, self._tests_began_s = now(), 0.0
         self._tests_s: list[float] = []
-        self._calibration_s, self._most = 0.0, 0.0
+        self._calibration_s = 0.0
 
     def expect(self, seconds: Sequence[float | str], calibration_s: float = 0.0) -> None:
         """Take the predicted seconds of a repetition of each test, and of the calibration before them.
@@ -39,7 +39,7 @@ class Pace:
         if number == 0 and share == 0.0:
             self._tests_began_s = self._now()
         if not any(self._tests_s):
-            self._show(label, (number + share) / max(1, len(self._tests_s)))
+            self._progress(label, (number + share) / max(1, len(self._tests_s)))
             return
         own_s = self._tests_s[number]
         done_s = sum(self._tests_s[:number]) + share * own_s
@@ -53,8 +53,4 @@ class Pace:
 
     def _show_left(self, label: str, left_s: float) -> None:
         spent_s = self._now() - self._began_s
-        self._show(label, spent_s / (spent_s + left_s) if left_s else 0.0)
-
-    def _show(self, label: str, done: float) -> None:
-        self._most = max(self._most, done)
-        self._progress(label, self._most)
+        self._progress(label, spent_s / (spent_s + left_s) if self._tests_s and spent_s else 0.0)

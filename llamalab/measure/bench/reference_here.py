@@ -16,13 +16,14 @@ from llamalab.measure.device.machine import (
     release_memory,
 )
 from llamalab.measure.roofs.machine import Machine
+from llamalab.plain_text import sentence
 from llamalab.records.record import Record, unmeasured
 
 
 def reference_here(bench: BenchSettings, cases: Sequence[BenchCase], pace: Pace) -> Reference:
     """Roofs and constants of this machine; where they cannot be measured, the reason instead of every prediction.
 
-    `pace` is told, as soon as the roofs are known, what the tests of `cases` will take.
+    `pace` gets the predicted times of `cases` as soon as the roofs are known.
     """
 
     def expect(record: Record, calibration_s: float) -> None:
@@ -45,7 +46,7 @@ def reference_here(bench: BenchSettings, cases: Sequence[BenchCase], pace: Pace)
     except (LlamaLabError, ArithmeticError, LookupError, RuntimeError, MemoryError) as error:  # no prediction
         release_memory(bench.place)
         record = unmeasured(bench.name, bench.arch, bench.dtype, environment(bench.place, ""), [])
-        reason = " ".join(str(error).split()) or type(error).__name__
+        reason = sentence(str(error), 200) or type(error).__name__
         return reference_from(bench, record, f"not predicted: {reason}")
 
 

@@ -42,6 +42,7 @@ from llamalab.model.fastest import fastest_backend
 from llamalab.model.quantised.weights import kept_of
 from llamalab.parallel.models import ready_model
 from llamalab.parallel.team import Team
+from llamalab.plain_text import sentence
 from llamalab.records.record import Record
 
 AUTO = "auto"
@@ -189,7 +190,7 @@ def measured_rows(
                 row = blank_row(bench, case, reference)
                 row = replace(row, attention=model.backend.name) if isinstance(model, Transformer) else row
         except (LlamaLabError, torch.OutOfMemoryError) as error:
-            yield replace(row, reason=" ".join(str(error).split()))
+            yield replace(row, reason=sentence(str(error), 200))
         else:
             yield filled_row(row, bench, reference, case, timed)
         release_memory(bench.place)

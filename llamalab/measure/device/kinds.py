@@ -20,7 +20,7 @@ ROCM = "/dev/kfd"  # of AMD's driver, whose devices torch calls cuda too
 def check_driver(name: str) -> None:
     """Raise MissingError for a device whose driver is not on this machine, which needs no torch to be seen.
 
-    Where torch is loaded already nothing is looked for: it tells what it sees.
+    Where torch is loaded already it is not looked for: torch reports the devices that it sees.
     """
     libraries = DRIVERS.get(name.partition(":")[0])
     if libraries is None or "torch" in sys.modules or os.path.exists(ROCM):

@@ -55,13 +55,14 @@ def test_a_test_without_a_prediction_is_an_average_one_and_none_are_equal_parts(
     assert blind.shares[-1] == 0.625
 
 
-def test_the_share_never_shrinks_and_ends_at_the_whole() -> None:
-    told = Told()
-    told.s = 9.0
+def test_more_than_was_expected_shrinks_the_share_and_all_done_is_the_whole() -> None:
+    told = Told(turns=2)
     told.pace.expect([1.0])
+    told.s = 18.0
     told.pace.test(0, "warm-up", 0.0)
-    told.pace.expect([100.0])
-    told.pace.test(0, "repetition 1 of 3", 0.5)
+    assert told.shares[-1] == pytest.approx(0.9)
+    told.s = 28.0
+    told.pace.test(0, "repetition 1 of 1", 0.5)
+    assert told.left_s() == pytest.approx(10.0)
     told.pace.finish()
-    assert told.shares == sorted(told.shares)
     assert told.shares[-1] == 1.0
