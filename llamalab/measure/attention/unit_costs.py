@@ -50,6 +50,9 @@ class UnitCost(NamedTuple):
         return self.seconds[i - 1] + share * (self.seconds[i] - self.seconds[i - 1])
 
 
+_OF_SEVERAL = {"streamed": "sdpa", "mixed": "chunked"}  # what backends with loops for one query run for more
+
+
 def unit_cost(probed: Mapping[int, tuple[int, float]]) -> UnitCost:
     """The costs that units of work and seconds at probed lengths give.
 
@@ -101,7 +104,7 @@ def kernel_tiles(backend: str, device: str, new_tokens: int) -> tuple[int, int]:
     CPU: ATen/native/cpu/FlashAttentionKernel.cpp, 512 keys and 32, 64 or 256 queries by length.
     Elsewhere: FlashAttention-2 at head dim 128.
     """
-    if backend in ("tiled", "chunked"):
+    if backend in ("tiled", "chunked", "mixed"):
         return 128, 1  # they stop at the last visible key
     if device != "cpu" or backend in ("flex", "triton"):
         return 128, 128
@@ -114,12 +117,13 @@ def kernel_peak_bytes(shape: AttentionShape, backend: Backend, device: str, thre
     The CPU's flash kernel adds per thread a tile of scores in fp32, in half precision a copy of it, the
     two running numbers per query, and the output in fp32.
     """
-    if backend.name not in ("naive", "chunked", "sdpa", "flash", "cudnn", "efficient"):
+    name = backend.name if shape.new_tokens == 1 else _OF_SEVERAL.get(backend.name, backend.name)
+    if name not in ("naive", "chunked", "sdpa", "flash", "cudnn", "efficient"):
         return None
-    held = attention_bytes(shape, memory_of(backend.name, backend.algorithm))
-    if device != "cpu" or backend.name in ("naive", "chunked"):
+    held = attention_bytes(shape, memory_of(name, backend.algorithm))
+    if device != "cpu" or name in ("naive", "chunked"):
         return held
-    queries, keys = map(min, kernel_tiles(backend.name, device, shape.new_tokens), shape[1:3])
+    queries, keys = map(min, kernel_tiles(name, device, shape.new_tokens), shape[1:3])
     copy = 0 if shape.dtype == "fp32" else storage_bytes(1, shape.dtype)
     return held + threads * queries * (keys * (4 + copy) + 2 * 4 + shape.head_dim * 4)
 
