@@ -88,7 +88,7 @@ def _measured(
     except Exception as error:  # as in `fault_of`: in a graph a call may fail that did not before
         running = [backend for backend in backends if backend.name not in left_out]
         if len(backends) == 1:
-            return measure_attention(machine, shape, backends, plan, left_out={running[0].name: _told(error)})
+            return measure_attention(machine, shape, backends, plan, left_out={running[0].name: _refusal(error)})
     return [point for backend in backends for point in _measured(machine, shape, [backend], plan, left_out)]
 
 
@@ -102,11 +102,11 @@ def fault_of(machine: Machine, shape: AttentionShape, backend: Backend) -> str |
         if machine.device.type == "cuda":
             torch.cuda.synchronize(machine.device)
     except Exception as error:  # a kernel of another library: anything can come
-        return _told(error)
+        return _refusal(error)
     return None
 
 
-def _told(error: Exception) -> str:
+def _refusal(error: Exception) -> str:
     """In a line, without the paths of this machine."""
     line = " ".join(f"failed: {type(error).__name__}: {error}".split())
     return re.sub(r"(/[\w.-]+){2,}", "(a path)", line)[:300]
@@ -154,8 +154,8 @@ def conclude(points: Sequence[AttentionPoint], predicted: Sequence[float | None]
     best, parts = fastest(points), []
     for phase in ("prefill", "decode"):
         own = [point.backend for shape, point in best.items() if (shape.new_tokens == 1) == (phase == "decode")]
-        told = ", ".join(f"{name} {count}" for name, count in Counter(own).most_common())
-        parts.append(f"Fastest in {phase}, of {len(own)} shapes: {told or 'none ran'}.")
+        counts = ", ".join(f"{name} {count}" for name, count in Counter(own).most_common())
+        parts.append(f"Fastest in {phase}, of {len(own)} shapes: {counts or 'none ran'}.")
     chosen = {
         shape_of(point): median(point.samples_s) for point in points if point.backend == "sdpa" and point.samples_s
     }
@@ -180,8 +180,10 @@ def _print_table(points: Sequence[AttentionPoint], predicted: Sequence[float | N
             f"{point.n_heads}/{point.n_kv_heads} x{point.batch} {point.new_tokens} of {point.context_tokens}  "
             f"{point.backend:10}"
         )
-        told = "" if seconds is None else f" predicted {1e3 * seconds:9.3f}"
-        print(head + (f"{1e3 * median(point.samples_s):9.3f} ms{told}" if point.samples_s else f" {point.reason}"))
+        prediction = "" if seconds is None else f" predicted {1e3 * seconds:9.3f}"
+        print(
+            head + (f"{1e3 * median(point.samples_s):9.3f} ms{prediction}" if point.samples_s else f" {point.reason}")
+        )
 
 
 def main(argv: Sequence[str] | None = None) -> None:

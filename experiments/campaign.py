@@ -171,7 +171,7 @@ def shortened(lines: Sequence[str]) -> list[str]:
 
 
 def summary(results: Sequence[Result], total_s: float) -> list[str]:
-    """A line per step, whatever became of it."""
+    """A line per step: made, failed or left out."""
     lines = [f"{len([one for one in results if one.state == 'done'])} records made in {total_s:.0f} s"]
     for one in results:
         shown = one.about if len(one.about) <= 400 else one.about[:397] + "..."
@@ -236,7 +236,7 @@ def main(argv: Sequence[str] | None = None, run: Run = run_isolated) -> int:
         signal.signal(signal.SIGTERM, before)
     print(f"\n{machine.folder}: " + "\n".join(summary(results, time.monotonic() - began)), flush=True)
     if machine.kind == "cuda":
-        print("\n".join(one.told for one in reached(folder)), flush=True)
+        print("\n".join(one.line for one in reached(folder)), flush=True)
     states = {one.state for one in results}
     return 130 if "interrupted" in states else int("failed" in states)
 

@@ -89,7 +89,7 @@ def predicted_s(prices: Prices, requests: Sequence[Request], at_once: int) -> di
 
 
 def generations(model: Transformer, requests: Sequence[Request], *, own_caches: bool) -> list[Generation]:
-    """The requests, greedy; with caches of their own where these are not to lie side by side."""
+    """The requests, greedy; with separate caches where these are not to be adjacent in memory."""
     made = []
     for prompt, tokens in requests:
         ids = torch.randint(model.arch.vocab_size, (prompt,), generator=torch.Generator().manual_seed(prompt)).tolist()
@@ -121,13 +121,13 @@ def measure(model: Transformer, requests: Sequence[Request], at_once: int, round
 def conclude(requests: Sequence[Request], predicted: dict[str, float], samples: dict[str, list[float]]) -> str:
     """What was found, in words."""
     tokens = sum(request.tokens for request in requests)
-    told = []
+    rates = []
     for way in WAYS:
         middle = sorted(samples[way])[len(samples[way]) // 2]
-        told.append(f"{way} {tokens / middle:.1f} tokens/s (predicted {tokens / predicted[way]:.1f})")
+        rates.append(f"{way} {tokens / middle:.1f} tokens/s (predicted {tokens / predicted[way]:.1f})")
     gains: dict[str, Ratio] = {way: ratio(samples[way], samples["side by side"]) for way in WAYS[:2]}
     return (
-        f"{len(requests)} requests, {tokens} tokens: {', '.join(told)}. Side by side is {gains['alone'].words} times "
+        f"{len(requests)} requests, {tokens} tokens: {', '.join(rates)}. Side by side is {gains['alone'].words} times "
         f"as fast as alone (predicted {predicted['alone'] / predicted['side by side']:.2f}), and "
         f"{gains['row by row'].words} times as fast as row by row "
         f"(predicted {predicted['row by row'] / predicted['side by side']:.2f})."

@@ -80,7 +80,7 @@ def measure(
     if compiled:
         llamalab.compile(model)
     for batch, past in scale.sizes[:1] if compiled else scale.sizes:
-        told = {
+        settings = {
             "model": name,
             "blocks": depth.label,
             "batch": batch,
@@ -93,10 +93,10 @@ def measure(
         free = available_bytes(place) + depth.held_weight_bytes(DTYPE)
         need = depth.need_bytes(batch=batch, new_tokens=1, max_tokens=case.context, dtype=DTYPE, attention="naive")
         if need > SPARE * free:
-            yield from (told | {"series": one, "reason": "does not fit beside the weights"} for one in series)
+            yield from (settings | {"series": one, "reason": "does not fit beside the weights"} for one in series)
             continue
         samples = _timed(model, series, case, place, scale.plan)
-        yield from (told | {"series": one, "samples_s": samples[one]} for one in samples)
+        yield from (settings | {"series": one, "samples_s": samples[one]} for one in samples)
         _release(place)
 
 
@@ -215,15 +215,15 @@ def main(argv: Sequence[str] | None = None) -> None:
     add_rates(rows, copy.per_second)
     for row in rows:
         head = f"{row['model']:5} {row['series']:9} x{row['batch']:<3} at {row['context']:5} tokens "
-        told = f"{1e3 * row['step_s']:9.3f} ms a step, {row['of_copy']:4.0%} of a copy" if "step_s" in row else ""
-        print(head + (told or row["reason"]))
+        speed = f"{1e3 * row['step_s']:9.3f} ms a step, {row['of_copy']:4.0%} of a copy" if "step_s" in row else ""
+        print(head + (speed or row["reason"]))
     refusal = device_of(place).graph_refusal
-    told = f" Steps were launched one by one, as the device records no graphs: {refusal}." if refusal else ""
+    graphs = f" Steps were launched one by one, as the device records no graphs: {refusal}." if refusal else ""
     answers.finish(
         QUESTION,
         "decode_series",
         args.out,
-        conclude(rows, copy.per_second) + told,
+        conclude(rows, copy.per_second) + graphs,
         device=args.device,
         dtype=DTYPE,
         copy_bytes_per_s=copy.per_second,

@@ -235,7 +235,7 @@ def main() -> None:
                 ran = ", ".join(f"{name} {last[name]}" for name in ("fits_ran", "unfit_ran", "slow_ran"))
                 size, place = format_bytes(last["resident_bytes"]), f"{len(rows)}/{args.runs}"
                 print(f"  {place} {size} error {last['error']} {ran}", file=sys.stderr)
-        except KeyboardInterrupt:  # what is known is told
+        except KeyboardInterrupt:  # the runs that are done are reported
             pool.shutdown(cancel_futures=True)
     answers.finish(QUESTION, "fit_contract", args.out, conclude(rows), seed=args.seed, threads=1, floor_bytes=floor,
                    measured=rows)  # fmt: skip

@@ -104,7 +104,7 @@ def _row(row: dict[str, Any], data: dict[str, Any], points: dict[int, MeasuredPo
     """A row of the file with its points; its cells start at those of its parent as they stand."""
     rows = {one["key"]: one for one in data["stacks"]}
     parent = stacks._stack(row["parent"], rows)
-    start = {cell: getattr(parent, cell) for cell in row["free"]} | _told(row, rows)
+    start = {cell: getattr(parent, cell) for cell in row["free"]} | _starting_cells(row, rows)
     return Row(row["key"], points, stacks._stack(row["key"], rows), start)
 
 
@@ -133,7 +133,7 @@ def _refit(
     return [{"row": points[i].row, "key": row["key"], "fold": folds[i], "device": devices[i]} for i in points]
 
 
-def _told(row: dict[str, Any], rows: dict[str, dict[str, Any]]) -> dict[str, float]:
+def _starting_cells(row: dict[str, Any], rows: dict[str, dict[str, Any]]) -> dict[str, float]:
     """Where cells of a row start other than at the parent's values.
 
     `start` has a value, or the row whose value it is: that of a stack which makes the same product. A row that

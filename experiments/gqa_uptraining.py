@@ -1,4 +1,4 @@
-"""A trained MHA model with its KV heads pooled into fewer: what it loses, and how soon it is back.
+"""A trained MHA model with its KV heads pooled into fewer: the loss added, and the training that removes it.
 
     python -m experiments.gqa_uptraining [--full] [--corpus FOLDER]
 
@@ -72,7 +72,7 @@ def uptrain(corpus: Path, real: Path, plan: TrainingPlan) -> list[dict[str, Any]
             "loss_before": before,
         }
         for share in SHARES:
-            # At the rate where the base ended, on windows that it has not had.
+            # At the rate where the base ended, on windows that it has not been trained on.
             more = plan._replace(steps=max(2, round(share * plan.steps)), seed=plan.seed + 1000)
             gentle = recipe._replace(learning_rate=recipe.learning_rate * 0.3, warmup_steps=1)
             run = runs_of.followed(Trainer(pooled(base, heads, pooling), stream, more, gentle))
@@ -95,7 +95,7 @@ def conclude(rows: list[dict[str, Any]]) -> str:
     """Perplexities and bytes by kind, and what holds with every seed."""
     moments = ("loss_before", *(f"loss_after_{share:g}" for share in SHARES))
     heads = list(dict.fromkeys(row["n_kv_heads"] for row in rows))
-    told = [
+    by_kind = [
         f"{_own(rows, one)[0]['kind']} "
         + " -> ".join(f"{exp(mean(row[key] for row in _own(rows, one))):.2f}" for key in moments)
         + f" at {bytes_of(one) / bytes_of(runs_of.ARCH.n_heads):.0%} of the cache"
@@ -106,7 +106,7 @@ def conclude(rows: list[dict[str, Any]]) -> str:
     helped = all(map(runs_of.lower_in_all, losses[moments[-1]][1:], losses[moments[0]][1:]))
     return (
         f"Perplexity pooled by the mean, then after {' and '.join(f'{share:.0%}' for share in SHARES)} of the base's "
-        f"steps (mean of {len(runs_of.SEEDS)} seeds): {'; '.join(told)}. More heads are better at each moment "
+        f"steps (mean of {len(runs_of.SEEDS)} seeds): {'; '.join(by_kind)}. More heads are better at each moment "
         f"{_seeds(ordered)}; training on helps every pooled model {_seeds(helped)}. The mean of the heads against the "
         f"first of them: at once {_against(rows, moments[0])}; after {SHARES[-1]:.0%} {_against(rows, moments[-1])}. "
         "The paper, with models trained far longer, found the mean better."

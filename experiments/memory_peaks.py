@@ -1,4 +1,4 @@
-"""Weights, cache and the peak of activations of a pass, counted before it runs and held against what it takes.
+"""Weights, cache and the peak of activations of a pass, counted before it runs and compared with what it takes.
 
     python -m experiments.memory_peaks [--device auto|cpu|cuda] [--models 7b] [--out PATH.json]
 
@@ -114,8 +114,8 @@ def main(argv: Sequence[str] | None = None) -> None:
             model = build(arch, dtype=DTYPE, device=place).eval()
             for case in CASES[place.type]:
                 print(f"  {name}, {case.test}, batch {case.batch}", file=sys.stderr)
-                told = {"model": name, "test": case.test, **case._asdict()}
-                rows.append(told | predict(arch, case) | measure(model, case, place))
+                settings = {"model": name, "test": case.test, **case._asdict()}
+                rows.append(settings | predict(arch, case) | measure(model, case, place))
         del model
         gc.collect()
     for row in rows:

@@ -112,7 +112,7 @@ def measure(arch: LlamaArch, dtype: str, rounds: int, folder: Path) -> Samples:
 
 
 def summary(samples: Samples) -> dict[str, Any]:
-    """By phase: what each loses to the neighbour, and how many times as long as transformers ours takes beside it."""
+    """By phase: times beside the neighbour over times alone, and our time over that of transformers beside it."""
     ours, theirs = samples[ALONE]
     found: dict[str, Any] = {}
     for phase in PHASES:
@@ -126,16 +126,16 @@ def summary(samples: Samples) -> dict[str, Any]:
 
 def conclude(found: dict[str, Any], predicted: dict[str, float]) -> str:
     """What was found, in words."""
-    told = []
+    sentences = []
     for phase, one in found.items():
         lost = ", ".join(f"{name} {Ratio(*own).words}" for name, own in one["lost"].items())
         beside, alone = (Ratio(*one["ours_over_theirs"][condition]).words for condition in (BESIDE, ALONE))
-        told.append(
+        sentences.append(
             f"{phase.capitalize()} beside a process that takes one core: times as long as alone: {lost} (predicted "
             f"{predicted['equal parts']:.2f} in equal parts, {predicted['shared anew']:.2f} shared anew); ours takes "
             f"{beside} times as long as transformers there, {alone} alone."
         )
-    return " ".join(told)
+    return " ".join(sentences)
 
 
 def main(argv: Sequence[str] | None = None) -> None:

@@ -118,7 +118,7 @@ def conclude(
         name: sum(run.held_out is None or run.held_out > entropy - _NO_ORDER for run in own)
         for name, own in deep.items()
     }
-    told = [f"{name} {runs_of.shown([run.held_out for run in own])}" for name, own in deep.items()]
+    by_norm = [f"{name} {runs_of.shown([run.held_out for run in own])}" for name, own in deep.items()]
     failed = [f"{name} with {count} of {len(deep[name])} seeds" for name, count in lost.items() if count]
     pairs = (
         ("pre-norm, warm-up", "post-norm, warm-up"),
@@ -133,7 +133,7 @@ def conclude(
         f"{error['RMSNorm']['error_at_mean_8']:.2%} against {error['LayerNorm']['error_at_mean_8']:.2%}. Loss: "
         f"{runs_of.settled('RMSNorm', 'LayerNorm', runs)}. At the start the last of {DEEP.n_layers} blocks has "
         f"{_range(slopes['pre-norm'])} times the first one's gradient with pre-norm, {_range(slopes['post-norm'])} with "  # noqa: E501
-        f"post-norm. At a rate of {HIGH_RATE:g}, {'; '.join(told)}; single tokens alone come to {entropy:.3f}. "
+        f"post-norm. At a rate of {HIGH_RATE:g}, {'; '.join(by_norm)}; single tokens alone come to {entropy:.3f}. "
         f"No order was learned by {' and '.join(failed) or 'none'}; "
         f"{'; '.join(runs_of.settled(*pair, deep) for pair in pairs)}."
     )

@@ -152,7 +152,7 @@ def page(found: list[Score]) -> list[str]:
         "on the machine disturbs least; the error against the median, which a report shows, stands beside it. Peak",
         "memory is weights, cache and activations of the blocks that ran; the activations of a decode step alone, a",
         "few hundred KB, are predicted 14 % too low, as the scratch of fused kernels is not counted. How the records",
-        "were made and chosen is told in `experiments/records/README.md`.",
+        "were made and chosen is described in `experiments/records/README.md`.",
         "",
         "| machine | what | passes | mean error | against medians |",
         "|---|---|---:|---:|---:|",

@@ -50,14 +50,16 @@ def measure(machine: Machine, backend: Backend, heads: tuple[int, int] = (32, 32
 
 def conclude(rows: list[dict[str, Any]]) -> str:
     """Which kernels plan, in words."""
-    told = []
+    findings = []
     for row in rows:
         if row["reason"]:
-            told.append(f"{row['backend']} does not run ({row['reason']})")
+            findings.append(f"{row['backend']} does not run ({row['reason']})")
             continue
         more_s = median(row["first_s"]) - median(row["again_s"])
-        told.append(f"{row['backend']} {'plans' if more_s > _NOTABLE_S else 'does not plan'} ({more_s * 1e3:+.2f} ms)")
-    return "At a new number of keys, the first call against the second: " + ", ".join(told) + "."
+        findings.append(
+            f"{row['backend']} {'plans' if more_s > _NOTABLE_S else 'does not plan'} ({more_s * 1e3:+.2f} ms)"
+        )
+    return "At a new number of keys, the first call against the second: " + ", ".join(findings) + "."
 
 
 def main(argv: Sequence[str] | None = None) -> None:

@@ -1,4 +1,4 @@
-"""Ways to tell a model where a token stands, trained at one length and read beyond it.
+"""Encodings of positions, trained at one length and read beyond it.
 
     python -m experiments.positions [--steps 300] [--seeds 0 1 2] [--corpus FOLDER] [--draw PATH.svg] [--full]
 

@@ -76,8 +76,8 @@ def conclude(rows: Sequence[Row]) -> str:
         for one in others
     ]
     exact = all(one.weight_bytes == one.predicted_weight_bytes for one in rows)
-    told = "as predicted" if exact else "not as predicted"
-    return f"{first.storage}: perplexity {first.perplexity:.3f}. {'. '.join(parts)}. Bytes are {told}."
+    verdict = "as predicted" if exact else "not as predicted"
+    return f"{first.storage}: perplexity {first.perplexity:.3f}. {'. '.join(parts)}. Bytes are {verdict}."
 
 
 def main(argv: Sequence[str] | None = None) -> None:

@@ -1,6 +1,6 @@
 """What experiments found, quoted in README and the docs: each quote anew from its record (python -m experiments.draw).
 
-A quote stands behind a comment that names the experiment and what of it is quoted, and takes the lines that begin
+A quote follows a comment that names the experiment and the quoted part, and takes the lines that begin
 with ">":
 
     <!-- versus: headline -->
@@ -26,7 +26,7 @@ WORDS: Mapping[tuple[str, str], Callable[[Mapping[str, Any]], str]] = {("versus"
 
 
 def quoted(text: str, folder: Path = RECORDS / "cpu-amd-epyc-2-threads") -> str:
-    """A page with its quotes as the records of a machine have them; raises InputError for words that nobody has."""
+    """A page with its quotes from the records of a machine. Raises InputError for a quote that no record has."""
 
     def quote(found: re.Match[str]) -> str:
         answer = read_result(folder / f"{found['experiment']}.json").data

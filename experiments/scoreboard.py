@@ -57,8 +57,8 @@ def accept(now: dict[tuple[str, ...], dict[str, Any]], why: str) -> None:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow((*GROUP, "n", "mape", "why"))
         for key, found in now.items():
-            limit, told = then.get(key, (math.inf, ""))
-            reason = why if found["mape"] > limit + ALLOWED else told
+            limit, before = then.get(key, (math.inf, ""))
+            reason = why if found["mape"] > limit + ALLOWED else before
             writer.writerow((*key, found["n"], f"{found['mape']:.2f}", reason))
 
 

@@ -5,7 +5,7 @@ order, on one thread: either follows itself as often as the other, where among s
 neighbours would decide (0.3 % at one token). The figure is the median over rounds of the ratio to the twin.
 
 Scores and pattern are no tensors of a pass with fused attention: what it costs to make them has no limit,
-but is told, in time and bytes, beside what the cost table and the machine's roofs predict.
+but is reported, in time and bytes, beside what the cost table and the machine's roofs predict.
 
     python -m experiments.tap_cost [--device cpu|cuda] [--rounds N] [--seq 1,256] [--variants ...] [--out PATH.json]
 
@@ -42,7 +42,7 @@ from llamalab.units import storage_bytes
 QUESTION = "What do taps cost, unused and used, against the same model without a single one?"
 
 ARCH = LlamaArch(dim=512, n_layers=8, n_heads=8, n_kv_heads=8, ffn_dim=1376, vocab_size=4096)
-SUBJECTS = {"cpu": (ARCH, "fp32"), "cuda": (PRESETS["7b"].arch.replace(n_layers=4), "bf16")}
+MODELS = {"cpu": (ARCH, "fp32"), "cuda": (PRESETS["7b"].arch.replace(n_layers=4), "bf16")}
 LIMITS = {  # highest ratio to the twin, at one token and at 256
     "unused": {1: 1.005, 256: 1.005},
     "captured": {1: 1.03, 256: 1.15},
@@ -54,8 +54,8 @@ ALL = tuple(point.name for point in POINTS if not point.name.endswith((".scores"
 FOUR = ("*.attn_out", "*.resid_mid", "*.ffn_out", "*.resid_post")
 
 
-class Subject(NamedTuple):
-    """The model with taps in its code, its twin, and what both are given."""
+class Twins(NamedTuple):
+    """The model with taps in its code, its twin without, and the tokens of both."""
 
     model: Transformer
     twin: Transformer
@@ -63,10 +63,10 @@ class Subject(NamedTuple):
     machine: Machine
 
     @classmethod
-    def of(cls, seq: int, device: str) -> "Subject":
+    def of(cls, seq: int, device: str) -> "Twins":
         """A pass of `seq` tokens on that device."""
         place = resolve_device(device)
-        arch, dtype = SUBJECTS[place.type]
+        arch, dtype = MODELS[place.type]
         model = build(arch, dtype=dtype, device=place).eval()
         return cls(
             model, twin_of(model), torch.arange(seq, device=place)[None], Machine(place, clock_for(place), dtype)
@@ -89,18 +89,18 @@ class Subject(NamedTuple):
 
 def measure(seq: int, plan: Plan, chosen: Sequence[str] = tuple(LIMITS), device: str = "cpu") -> dict[str, Any]:
     """The ratios of the chosen variants to the twin, and the twin's seconds."""
-    subject = Subject.of(seq, device)
-    depth = subject.model.arch.n_layers
+    twins = Twins.of(seq, device)
+    depth = twins.model.arch.n_layers
     works: dict[str, Call] = {
-        "twin again": subject.run_twin,
-        "unused": partial(subject.run, None),
-        "captured": partial(subject.run, Capture(*ALL, n_layers=depth)),
-        "copied": partial(subject.run, Capture(*ALL, copy=True, n_layers=depth)),
-        "reduced": partial(subject.run, Reduce(*FOUR, kind="rms", model=subject.model)),
+        "twin again": twins.run_twin,
+        "unused": partial(twins.run, None),
+        "captured": partial(twins.run, Capture(*ALL, n_layers=depth)),
+        "copied": partial(twins.run, Capture(*ALL, copy=True, n_layers=depth)),
+        "reduced": partial(twins.run, Reduce(*FOUR, kind="rms", model=twins.model)),
     }
     ratios, all_twin_s = {}, []
     for name in ("twin again", *chosen):
-        work_s, twin_s = subject.beside_twin(works[name], plan)
+        work_s, twin_s = twins.beside_twin(works[name], plan)
         ratios[name] = quartiles(work_s, twin_s)
         all_twin_s += twin_s
     return {"seq": seq, "rounds": plan.most, "twin_s": median(all_twin_s), "ratios": ratios}
@@ -111,30 +111,29 @@ def recompute(seqs: Sequence[int], plan: Plan, device: str = "cpu") -> list[dict
     found = []
     roofs: tuple[float, float] | None = None
     for seq in seqs:
-        subject = Subject.of(seq, device)
-        arch, dtype = subject.model.arch, subject.machine.dtype
-        roofs = roofs or _roofs(subject.machine, arch)
+        twins = Twins.of(seq, device)
+        arch, dtype = twins.model.arch, twins.machine.dtype
+        roofs = roofs or _roofs(twins.machine, arch)
         whole = AttentionShape(1, seq, seq, arch.n_heads, arch.n_kv_heads, arch.head_dim, dtype, dtype)
         asked = {
             "last row of one head": ({"tokens": -1, "heads": 0}, whole._replace(new_tokens=1, n_heads=1, n_kv_heads=1)),
             "whole pattern": ({}, whole),
         }
         for name, (part, shape) in asked.items():
-            row = _recompute_one(subject, part, plan)
+            row = _recompute_one(twins, part, plan)
             found.append({"asked": name, "seq": seq, **row, "predicted": predict(shape, arch.n_layers, *roofs)})
     return found
 
 
-def _recompute_one(subject: Subject, part: dict[str, Any], plan: Plan) -> dict[str, Any]:
+def _recompute_one(twins: Twins, part: dict[str, Any], plan: Plan) -> dict[str, Any]:
     def fresh() -> Capture:
-        return Capture("*.pattern", n_layers=subject.model.arch.n_layers, **part)
+        return Capture("*.pattern", n_layers=twins.model.arch.n_layers, **part)
 
-    work_s, twin_s = subject.beside_twin(partial(subject.run, fresh()), plan)
+    work_s, twin_s = twins.beside_twin(partial(twins.run, fresh()), plan)
     with torch.inference_mode():
         # Each pass with a tap of its own: the tensors of the pass before are no part of the peak.
         peaks = [
-            measure_peak(work, subject.machine.device).peak_bytes
-            for work in (subject.run_twin, lambda: subject.run(fresh()))
+            measure_peak(work, twins.machine.device).peak_bytes for work in (twins.run_twin, lambda: twins.run(fresh()))
         ]
     return {
         "rounds": plan.most,
@@ -173,7 +172,7 @@ def conclude(found: list[dict[str, Any]]) -> list[str]:
     ]
 
 
-def told(found: list[dict[str, Any]]) -> str:
+def ratios_in_words(found: list[dict[str, Any]]) -> str:
     """All ratios, and what was missed, in words."""
     parts = [
         f"At {one['seq']} tokens, over {one['rounds']} rounds: "
@@ -202,12 +201,12 @@ def main(argv: Sequence[str] | None = None) -> None:
         found.append(measure(seq, Plan(0.0, rounds, rounds, 3), chosen, args.device))
         print(json.dumps(found[-1]), file=sys.stderr)
     remade = recompute(seqs, Plan(0.0, 20, 20, 3), args.device) if RECOMPUTED in variants else []
-    arch, dtype = SUBJECTS[resolve_device(args.device).type]
+    arch, dtype = MODELS[resolve_device(args.device).type]
     answers.finish(
         QUESTION,
         "tap_cost",
         args.out,
-        told(found),
+        ratios_in_words(found),
         device=args.device,
         arch=arch.as_dict(),
         dtype=dtype,

@@ -89,10 +89,10 @@ def conclude(found: list[dict[str, Any]]) -> str:
     for one in found:
         tied = {name: ratio["median"] for name, ratio in one["ratios"].items() if name != AGAIN}
         worst = max(abs(ratio - 1) for ratio in tied.values())
-        told = ", ".join(f"{name}: {ratio:.3f}" for name, ratio in tied.items())
+        ratios = ", ".join(f"{name}: {ratio:.3f}" for name, ratio in tied.items())
         verdict = "within" if worst <= LIMIT else "NOT within"
         noise = f"the untied model against itself {one['ratios'][AGAIN]['median']:.3f}"
-        lines.append(f"{one['phase']}: time over that of the untied model {told}, {verdict} {LIMIT:.0%}; {noise}.")
+        lines.append(f"{one['phase']}: time over that of the untied model {ratios}, {verdict} {LIMIT:.0%}; {noise}.")
     return "\n".join(lines)
 
 

@@ -59,11 +59,11 @@ BARS = (
 _NEAR = 1.15  # times the best of its contestant that a way may take in the warm-up and still be raced
 
 
-def predict(arch: LlamaArch, dtype: str) -> dict[str, float]:
-    """FLOPs of the prefill and bytes of a decode step by storage, counted."""
+def predict(arch: LlamaArch, dtype: str, storages: Sequence[str] = QUANTISED) -> dict[str, float]:
+    """FLOPs of the prefill and bytes of a decode step by storage, counted; `storages` beside `dtype`."""
     flops = add_up(model_ops(arch, PassShape(new_tokens=PROMPT, dtype=dtype))).flops_causal
     found = {"prefill_flops": float(flops)}
-    for storage in (dtype, *QUANTISED):
+    for storage in (dtype, *storages):
         kept = KeptWeights(storage, _product(dtype, storage)) if storage in QUANTISED else None
         decode = add_up(model_ops(arch, PassShape(new_tokens=1, context_tokens=PROMPT + 1, dtype=dtype), kept=kept))
         found[f"decode_read_bytes {storage}"] = float(decode.weight_bytes + decode.read_bytes)
@@ -225,7 +225,7 @@ def conclude(found: dict[str, Any]) -> str:
 
 
 def headline(answer: Mapping[str, Any]) -> str:
-    """An answer in a few words, for who has not read of contestants."""
+    """An answer in a few words, for readers who do not know the contestants."""
     rates: dict[str, dict[str, float]] = answer["found"]["tokens_per_s"]
     ours = {side.removeprefix("llamalab "): own for side, own in rates.items() if side.startswith("llamalab")}
     shown = ", ".join(f"{own['decode']:.1f} in {storage}" for storage, own in ours.items())
@@ -260,7 +260,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         raise InputError(f"--only must name some of {', '.join(CONTESTANTS)}; got {', '.join(sorted(unknown))}")
     place = resolve_device(args.device)
     arch = PRESETS["7b"].arch.replace(n_layers=args.layers)
-    predicted = predict(arch, args.dtype)
+    predicted = predict(arch, args.dtype, QUANTISED if place.type == CPU else ())
     with TemporaryDirectory(prefix="llamalab-versus-") as folder:
         kept = args.folder or Path(folder)
         samples = measure(

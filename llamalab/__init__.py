@@ -98,7 +98,7 @@ def __getattr__(name: str) -> object:
 
 def _found(name: str) -> object:
     """What a name stands for, from the module that has it."""
-    from importlib import import_module  # here: it costs a millisecond that a calculation need not pay
+    from importlib import import_module  # imported here: it costs a millisecond that a calculation need not pay
 
     return getattr(import_module(_HOMES[name]), name)
 

@@ -9,7 +9,7 @@ from operator import index
 from llamalab.errors import InputError
 from llamalab.startup.hints import Any
 
-MOST_COUNT = 10**9  # above this a count is a slip of the keyboard, not a workload
+MOST_COUNT = 10**9  # a larger count is taken for a typing error
 MOST_MEMORY_BYTES = 10**18
 
 
@@ -39,5 +39,5 @@ def _index(value: Any, what: str) -> int:
 
 
 def _shown(value: int) -> str:
-    """Python refuses to spell numbers of thousands of digits."""
+    """A number in digits, or its size: Python refuses to print thousands of digits."""
     return str(value) if abs(value) < 10**30 else f"a number of {value.bit_length():,} bits"

@@ -15,6 +15,7 @@ ATTENTION_BACKENDS = (
     "tiled",
     "sdpa",
     "streamed",
+    "mixed",
     "math",
     "flash",
     "efficient",

@@ -17,6 +17,7 @@ that names the argument in braces, and each front end puts its own spelling ther
 from collections.abc import Callable, Iterable
 
 _MOST_NAMES, _FEW_NAMES = 30, 8  # names that one sentence can hold, and those it shows of a longer table
+_LEAST_PART = 3  # characters of a name that are looked for inside longer ones
 
 
 class LlamaLabError(Exception):
@@ -101,6 +102,6 @@ def _nearest(given: object, names: list[str]) -> list[str]:
     # difflib costs start-up time that only a mistaken user should pay.
     from difflib import get_close_matches
 
-    lowered = {name.lower(): name for name in names}
-    close = get_close_matches(given.lower(), lowered, n=2, cutoff=0.5)
-    return [lowered[name] for name in close]
+    lowered, word = {name.lower(): name for name in names}, given.lower()
+    within = [name for name in lowered if word in name] if len(word) >= _LEAST_PART else []
+    return [lowered[name] for name in within[:2] or get_close_matches(word, lowered, n=2, cutoff=0.5)]

@@ -30,10 +30,14 @@ def in_one_line(text: str) -> str:
     return text if text.isprintable() else "".join(map(_visible, text))
 
 
-def sentence(text: str) -> str:
-    """A text as one line with single spaces, its middle left out where it is very long."""
-    line, half = printable(" ".join(text.split())), MOST_CHARACTERS // 2
-    return line if len(line) <= MOST_CHARACTERS else f"{line[:half]} ... {line[-half:]}"
+def sentence(text: str, most: int = MOST_CHARACTERS) -> str:
+    r"""A text as one line with single spaces; its middle is left out beyond `most` characters.
+
+    >>> sentence("one\n  two"), sentence("a message of 32 characters, long", most=20)
+    ('one two', 'a message  ... ters, long')
+    """
+    line, half = printable(" ".join(text.split())), most // 2
+    return line if len(line) <= most else f"{line[:half]} ... {line[-half:]}"
 
 
 def markdown_cell(text: str) -> str:

@@ -22,7 +22,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from llamalab.measure.device import machine as machine_module
 from llamalab.model import onednn
-from llamalab.streamed.products import UNIT, can_stream
+from llamalab.streamed.layout import UNIT
+from llamalab.streamed.products import can_stream
 
 MiB, GiB = 2**20, 2**30
 

@@ -47,6 +47,12 @@ def test_an_unknown_name_lists_all_and_names_the_nearest(given: str, ending: str
     assert message.endswith(ending)
 
 
+def test_a_part_of_a_name_is_nearer_than_like_letters() -> None:
+    known = ["70b", "34b", "llama-3.1-405b", "gemma-2b", "gemma-7b", "gemma-3-27b"]
+    assert str(UnknownNameError("model", "405B", known)).endswith("did you mean llama-3.1-405b?")
+    assert str(UnknownNameError("model", "gemma", known)).endswith("did you mean gemma-2b or gemma-7b?")
+
+
 def test_a_hint_is_spelled_by_who_shows_it() -> None:
     error = DoesNotFitError("the run must fit; it does not", hint="try fewer {tensor_parallel} or a smaller {dtype}")
     assert str(error) == "the run must fit; it does not; try fewer tensor_parallel or a smaller dtype"

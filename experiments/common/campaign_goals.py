@@ -18,7 +18,7 @@ Found = tuple[float | None, str]
 
 
 class Goal(NamedTuple):
-    """A share to be reached, the file that tells of it, and how it is read there: the share and of what it is."""
+    """A share to be reached, the file that has it, and how it is read there: the share, and what it is a share of."""
 
     name: str
     share: float
@@ -41,7 +41,7 @@ class Reached(NamedTuple):
         return "reached" if self.share >= self.goal.share else "missed"
 
     @property
-    def told(self) -> str:
+    def line(self) -> str:
         """In a line."""
         share = "" if self.share is None else f"{self.share:.1%} measured, "
         return f"goal {self.verdict}: {self.goal.name}: {share}{self.goal.share:.0%} asked ({self.about})"

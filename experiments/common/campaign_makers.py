@@ -51,7 +51,7 @@ class Job(NamedTuple):
 
 
 class Made(NamedTuple):
-    """What a step tells of the file that it left: key figures in a line, and a table."""
+    """A summary of the file that a step left: key figures in a line, and a table."""
 
     figures: str
     lines: tuple[str, ...] = ()
@@ -68,14 +68,14 @@ def make_calibration(job: Job) -> Made:
         for one in made.outcomes
     ]
     errors = [(phase, made.error(phase)) for phase in ("prefill", "decode")]
-    told = ", ".join(f"{phase} {'not checked' if error is None else f'{error:.1%}'}" for phase, error in errors)
+    errors_shown = ", ".join(f"{phase} {'not checked' if error is None else f'{error:.1%}'}" for phase, error in errors)
     gemm = made.rates.get("gemm")
     products = (
         f"{format_si(gemm.peak_flops_per_s or 0.0, 'FLOP/s')}, {format_si(gemm.bandwidth_bytes_per_s, 'B/s')}"
         if gemm
         else "not seen"
     )
-    figures = f"{told} mean error on unseen passes; products {products}"
+    figures = f"{errors_shown} mean error on unseen passes; products {products}"
     return Made(f"{figures}; {made.rounds} rounds, grade {made.grade.words}", tuple(lines))
 
 
@@ -88,7 +88,7 @@ def make_report(job: Job, name: str) -> Made:
     record = measure_report(name, arch, device=job.device, dtype=DTYPE, full=full, progress=tell)
     record = replace(record, constants=_constants(job.folder))
     write_text(job.folder / f"{name}.json", record_to_json(record), ours=OUR_RECORD)
-    return Made(_passes_told(record), (*(_roof_told(roof) for roof in record.roofs), *record.notes))
+    return Made(_passes_line(record), (*(_roof_line(roof) for roof in record.roofs), *record.notes))
 
 
 def make_bench(job: Job, name: str, label: str, compiled: str) -> Made:
@@ -97,7 +97,7 @@ def make_bench(job: Job, name: str, label: str, compiled: str) -> Made:
 
     arch, place = resolve_model(name)[1], resolve_device(job.device)
     tied = 2 if place.type == "cpu" and weight_bytes(arch, DTYPE) > LARGE_BYTES else "auto"
-    told = {
+    settings = {
         "schema_version": _BENCH_SCHEMA,
         "bench": label,
         "model": name,
@@ -119,9 +119,9 @@ def make_bench(job: Job, name: str, label: str, compiled: str) -> Made:
     )
     for row in bench:
         rows.append(row)
-        text = json.dumps(told | {"rows": [one.to_dict() for one in rows]}, indent=1, allow_nan=False)
+        text = json.dumps(settings | {"rows": [one.to_dict() for one in rows]}, indent=1, allow_nan=False)
         write_text(job.folder / f"{label}.json", text + "\n", ours=_BENCH_OURS)
-    return Made(_rates_told(rows), tuple(map(_row_told, rows)))
+    return Made(_rates_line(rows), tuple(map(_row_line, rows)))
 
 
 def make_cuda_tests(job: Job) -> Made:
@@ -135,8 +135,8 @@ def make_cuda_tests(job: Job) -> Made:
     ran = subprocess.run(command, cwd=_ROOT, capture_output=True, text=True)
     lines = (ran.stdout.splitlines() or ran.stderr.splitlines())[-_MOST_TEST_LINES:]
     last = lines[-1] if lines else "pytest said nothing"
-    told = {"experiment": "cuda_tests", "exit_code": ran.returncode, "lines": lines, "conclusion": last}
-    write_text(job.folder / "cuda_tests.json", json.dumps(told, indent=1) + "\n", ours='"experiment"')
+    outcome = {"experiment": "cuda_tests", "exit_code": ran.returncode, "lines": lines, "conclusion": last}
+    write_text(job.folder / "cuda_tests.json", json.dumps(outcome, indent=1) + "\n", ours='"experiment"')
     if ran.returncode and ran.returncode != _NOTHING_RAN:
         raise RuntimeError(f"tests on the GPU must pass; pytest ended with {ran.returncode}: {' '.join(lines[-3:])}")
     if not re.search(r"\b[1-9]\d* passed", last):
@@ -164,8 +164,8 @@ def make_experiment(job: Job, module: str, arguments: tuple[str, ...], models: b
         import_module(f"experiments.{module}").main([*given, *options, "--out", str(path)])
     conclusion = str(json.loads(path.read_text(encoding="utf-8"))["conclusion"])
     *table, _ = printed.getvalue().splitlines()  # the last line is all of it as JSON
-    told = [line for line in table if line.strip() and line not in conclusion.splitlines()]
-    return Made(" ".join(conclusion.split()), tuple(told))
+    shown = [line for line in table if line.strip() and line not in conclusion.splitlines()]
+    return Made(" ".join(conclusion.split()), tuple(shown))
 
 
 def cases(kind: str, arch: LlamaArch, *, short: bool = False) -> list[BenchCase]:
@@ -200,14 +200,14 @@ def _record(folder: Path, name: str) -> Record | None:
     return record_from_json(path.read_text(encoding="utf-8"), source=path.name) if path.is_file() else None
 
 
-def _roof_told(roof: Any) -> str:
+def _roof_line(roof: Any) -> str:
     unit = "FLOP/s" if roof.kind in ("gemm", "attention") else "B/s"
     reached = format_seconds(roof.seconds) if roof.per_second is None else format_si(roof.per_second, unit)
     fault = "" if roof.trusted else f"  NOT trusted: {roof.reason}"
     return f"{roof.kind:9} {roof.dtype:4} {reached:>16}  {roof.shape}{fault}"
 
 
-def _passes_told(record: Record) -> str:
+def _passes_line(record: Record) -> str:
     parts = []
     for phase in Comparison(record).phases:
         run = phase.run
@@ -220,7 +220,7 @@ def _passes_told(record: Record) -> str:
     return "; ".join(parts)
 
 
-def _rates_told(rows: Sequence[BenchRow]) -> str:
+def _rates_line(rows: Sequence[BenchRow]) -> str:
     """The best prompt and generation: tokens/s and share of the roof."""
     parts = []
     for what, own in (
@@ -230,11 +230,11 @@ def _rates_told(rows: Sequence[BenchRow]) -> str:
         known = [row for row in own if row.tokens_per_s]
         if known:
             best = max(known, key=lambda row: row.gemm_fraction or row.stream_fraction or 0.0)
-            parts.append(f"{what}, at best: {_row_told(best)}")
+            parts.append(f"{what}, at best: {_row_line(best)}")
     return "; ".join(parts) or "nothing could be run: " + "; ".join(sorted({row.reason or "" for row in rows}))
 
 
-def _row_told(row: BenchRow) -> str:
+def _row_line(row: BenchRow) -> str:
     head = f"{row.test} x{row.batch}"
     if row.tokens_per_s is None:
         return f"{head}: {row.reason}"

@@ -80,9 +80,9 @@ def finished(turn: Turn, place: torch.device) -> Turn:
         wait()
 
     def work() -> float | None:
-        told_s = turn.work()
+        own_s = turn.work()
         wait()
-        return told_s
+        return own_s
 
     return Turn(before, work, turn.tokens)
 
@@ -143,7 +143,7 @@ def _yardsticks(model: Transformer) -> Iterator[tuple[str, Turn]]:
     buffer = torch.ones(READ_BYTES // 4, device=place)
     yield PRODUCTS, Turn(_nothing, lambda: products(PROMPT), PROMPT)
     yield "its products alone, decode", Turn(_nothing, lambda: products(1), 1)
-    yield READ, Turn(_nothing, lambda: _untold(buffer.sum()), 1)
+    yield READ, Turn(_nothing, lambda: _untimed(buffer.sum()), 1)
 
 
 def theirs(
@@ -199,10 +199,10 @@ def _their_passes(attention: str, model: nn.Module, place: torch.device, *, comp
             layer.cumulative_length.fill_(PROMPT)
 
     def prefill(cache: Callable[[], Any]) -> Callable[[], None]:
-        return lambda: _untold(call(prompt, past_key_values=cache(), logits_to_keep=1))
+        return lambda: _untimed(call(prompt, past_key_values=cache(), logits_to_keep=1))
 
     def decode(cache: Callable[[], Any]) -> Callable[[], None]:
-        return lambda: _untold([call(one, past_key_values=cache(), logits_to_keep=1) for _ in range(STEPS)])
+        return lambda: _untimed([call(one, past_key_values=cache(), logits_to_keep=1) for _ in range(STEPS)])
 
     return {
         f"prefill, {name}, dynamic cache": Turn(fresh, prefill(lambda: held["dynamic"]), PROMPT),
@@ -243,8 +243,8 @@ def _nothing() -> None:
     """Nothing has to be done before."""
 
 
-def _untold(made: object) -> None:
-    """What was made is let go: who asked keeps the time."""
+def _untimed(made: object) -> None:
+    """Discard the result: the caller measures the time."""
 
 
 class Entry(NamedTuple):

@@ -58,7 +58,7 @@ def _answer(work: Callable[[], object], pipe: Connection) -> None:
         try:
             outcome = outcome_of(work)
         except KeyboardInterrupt:
-            return  # who started this process knows
+            return  # the parent ended this process
     pipe.send(outcome)
 
 
@@ -69,8 +69,8 @@ def outcome_of(work: Callable[[], object]) -> Outcome:
     except ModuleNotFoundError as error:
         return Outcome(None, lacking(error))
     except (Exception, SystemExit) as error:
-        told = " ".join(f"{type(error).__name__}: {error}".split())
-        return Outcome(None, told, "".join(traceback.format_exception(error, limit=-4)))
+        reason = " ".join(f"{type(error).__name__}: {error}".split())
+        return Outcome(None, reason, "".join(traceback.format_exception(error, limit=-4)))
 
 
 def lacking(error: ModuleNotFoundError) -> str:

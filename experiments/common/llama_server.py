@@ -1,4 +1,4 @@
-"""llama.cpp through xllamacpp: a server in this process that is asked for tokens and tells the times of its passes."""
+"""llama.cpp through xllamacpp: a server in this process that makes tokens and reports the times of its passes."""
 
 import json
 import urllib.request
@@ -47,11 +47,11 @@ class LlamaServer:
 
     def times(self, prompt: list[int], tokens: int, *, reuse: bool) -> Times:
         """Continue a prompt of token ids by so many tokens; `reuse` keeps what the cache has of it."""
-        told = self._ask(
+        timings = self._ask(
             "completion", prompt=prompt, n_predict=tokens, temperature=0, cache_prompt=reuse, ignore_eos=True
         )["timings"]
         # Its clock of generation starts with the first token, which the prompt gave.
-        return Times(told["prompt_ms"] / 1e3, told["predicted_ms"] / 1e3)
+        return Times(timings["prompt_ms"] / 1e3, timings["predicted_ms"] / 1e3)
 
     def _ask(self, what: str, **content: Any) -> Any:
         request = urllib.request.Request(

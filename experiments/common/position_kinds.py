@@ -1,4 +1,4 @@
-"""Ways to tell a model where a token stands, in place of RoPE or as RoPE stretched, around our own Transformer.
+"""Encodings of positions, in place of RoPE or as scaled RoPE, around our own Transformer.
 
 Only what is asked about differs. Where positions are not turned, q and k are turned by 1. Sinusoids and learned rows
 are added to the embedding; ALiBi adds a bias to the scores (Press et al. 2021, arXiv 2108.12409).

@@ -1,4 +1,4 @@
-"""Contestants in processes of their own: started, told what to run, ended."""
+"""Contestants in processes of their own: started, given a turn to run, ended."""
 
 import gc
 import time
@@ -24,7 +24,7 @@ class Side(NamedTuple):
 
 
 def work(entry: Entry, arch: LlamaArch, dtype: str, folder: Path, pipe: Connection) -> None:
-    """A process: makes its turns, then does what it is told and answers with seconds a token."""
+    """A process: makes its turns, then runs the turns that it is given and answers with seconds a token."""
     try:
         with torch.inference_mode():
             turns = entry.turns(arch, dtype, folder)
@@ -40,8 +40,8 @@ def token_s(turn: Turn) -> float:
     """Seconds a token of one turn, by the host's clock or by that of who runs it."""
     turn.before()
     began = time.perf_counter()
-    told_s = turn.work()
-    spent_s = time.perf_counter() - began if told_s is None else told_s
+    own_s = turn.work()
+    spent_s = time.perf_counter() - began if own_s is None else own_s
     return spent_s / turn.tokens
 
 
@@ -51,7 +51,7 @@ def started(entry: Entry, arch: LlamaArch, dtype: str, folder: Path) -> Side:
     ours, other = context.Pipe()
     process = context.Process(target=work, args=(entry, arch, dtype, folder, other), daemon=True)
     process.start()
-    other.close()  # so that a process that ends is told by an end of file
+    other.close()  # so that the end of the process is an end of file here
     return Side(process, ours, ours.recv())
 
 

@@ -1,4 +1,4 @@
-"""A model to hold taps against: the same weights and the same code, with not one question about a tap in it.
+"""A model to compare taps with: the same weights and the same code, without any test for a tap.
 
 It is made from the model's own source: every condition on `tap` and every `tap=` is cut out of it, so that it
 stays the same model whatever becomes of that.
@@ -70,7 +70,7 @@ def untapped(method: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def twin_of(model: Transformer) -> Transformer:
-    """The same weights in modules whose code knows no tap."""
+    """The same weights in modules whose code has no taps."""
     twin: Transformer = _twin_module(model)
     return twin
 

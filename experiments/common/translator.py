@@ -59,7 +59,7 @@ def padded(rows: list[list[int]]) -> Tensor:
 def train(
     model: ClassicTransformer, steps: int, *, seed: int, tell: Callable[[int, float], None] = lambda step, loss: None
 ) -> None:
-    """Steps of the paper's recipe; `tell` hears each step's number and loss."""
+    """Steps of the paper's recipe; `tell` is called with each step's number and loss."""
     torch.manual_seed(seed)
     corpus, draw = pairs(20_000, held_out=False, seed=seed), random.Random(seed)
     optimizer = torch.optim.Adam(model.parameters(), lr=1.0, betas=(0.9, 0.98), eps=1e-9)

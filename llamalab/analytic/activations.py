@@ -77,7 +77,7 @@ def memory_of(backend: str, algorithm: str) -> str:
     """
     if algorithm == "flash" and backend in TAKING_MASKS:
         return "masked"
-    return backend if backend == "chunked" else algorithm
+    return "chunked" if backend in ("chunked", "mixed") else algorithm
 
 
 def attention_bytes(shape: AttentionShape, way: str) -> int:

@@ -78,7 +78,7 @@ def parsed_constants(data: Mapping[str, Any], source: str, dtype: str) -> Consta
     The interval is never narrower than rounds of the same pass were apart: beside other work so may be the next run.
     """
     from llamalab.records.codec import (
-        from_plain,  # here: it imports dataclasses, which a tier without a file does not need
+        from_plain,  # imported here: it imports dataclasses, which a tier without a file does not need
     )
 
     try:

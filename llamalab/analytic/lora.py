@@ -5,6 +5,8 @@ frozen weights, needs a gradient and two moments of AdamW, in fp32 beside its fp
 as a model trained in full does. Source: Hu et al. 2021, arXiv 2106.09685.
 """
 
+from collections.abc import Iterable
+
 from llamalab.analytic.params import Weight, weights
 from llamalab.arch import LlamaArch
 from llamalab.checks import whole
@@ -45,6 +47,16 @@ class LoraPair(NamedTuple):
         return self.layers * (self.a_shape[0] * self.a_shape[1] + self.b_shape[0] * self.b_shape[1])
 
 
+def named_targets(words: Iterable[str]) -> tuple[str, ...]:
+    """Targets as users write them: their names, or `all`, which PEFT calls all-linear.
+
+    >>> named_targets(["q", "v"]), named_targets(["all"]) == tuple(TARGETS)
+    (('q', 'v'), True)
+    """
+    names = tuple(word.strip() for word in words)
+    return tuple(TARGETS) if names in (("all",), ("all-linear",)) else names
+
+
 def parse_lora(text: str) -> Lora:
     """Read an adapter as users write it: r=16,targets=q,v. Raises InputError.
 
@@ -66,7 +78,7 @@ def parse_lora(text: str) -> Lora:
             raise InputError(f"an adapter must be r=RANK,targets=T,T; got {text!r}; try r=16,targets=q,v")
     if not rank.isdecimal() or not rank.isascii() or len(rank) > 9 or not targets:
         raise InputError(f"an adapter must be r=RANK,targets=T,T; got {text!r}; try r=16,targets=q,v")
-    return Lora(int(rank), tuple(targets))
+    return Lora(int(rank), named_targets(targets))
 
 
 def lora_pairs(arch: LlamaArch, lora: Lora) -> tuple[LoraPair, ...]:

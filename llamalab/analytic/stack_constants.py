@@ -146,10 +146,10 @@ def over_bus(spec: HardwareSpec) -> bool:
 
 def _basis(stack: Stack, seen: bool) -> str:
     if not stack.points:
-        return f"stack {stack.name} ({stack.versions}), constants borrowed: no point was fitted"
+        return f"stack {stack.name} {stack.versions}, constants borrowed: no point was fitted"
     unseen = "" if seen else ", none on this device"
     return (
-        f"stack {stack.name} ({stack.versions}), fitted on {stack.points} published points to "
+        f"stack {stack.name} {stack.versions}, fitted on {stack.points} published points to "
         f"{100 * (stack.error or 0):.1f} %{unseen}"
     )
 

@@ -97,7 +97,7 @@ SPREAD_PHASES = ("prefill", "decode", "run")
 @lru_cache(maxsize=1)
 def stacks() -> dict[str, Stack]:
     """All rows, by `name/kind of device`."""
-    import json  # here: most predictions rest on shipped constants, and need no stack
+    import json  # imported here: most predictions rest on shipped constants, and need no stack
 
     with open(os.path.join(os.path.dirname(__file__), "stacks.json"), encoding="utf-8") as file:
         rows = {row["key"]: row for row in json.load(file)["stacks"]}

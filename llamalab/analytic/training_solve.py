@@ -29,9 +29,12 @@ class TrainingStep(NamedTuple):
     def memory(self) -> TrainingMemory:
         """What one rank holds."""
         return training_memory(
-            self.arch, self.shape, recompute=self.recompute, implementation=self.implementation,
+            self.arch,
+            self.shape,
+            recompute=self.recompute,
+            implementation=self.implementation,
             documents=self.documents,
-        )  # fmt: skip
+        )
 
     def of(self, **shape: Any) -> "TrainingStep":
         """The step with another batch, length, dtype or number of ranks."""

@@ -31,7 +31,7 @@ def kv(
 
     Args:
         model: a preset, a path or an architecture; several, with commas, make a row each.
-        context: tokens in each sequence (4096 if nothing is said); several make a row each.
+        context: tokens in each sequence (default: 4096); several make a row each.
         prompt: with `generate`, in place of `context`: prompt tokens.
         generate: tokens after them.
         batch: sequences; several make a row each.
@@ -114,6 +114,7 @@ def flops(
 
 def fit(
     model: Model = "7b",
+    hardware: str | Sequence[str] | None = None,
     *,
     memory: str | None = None,
     free: str | None = None,
@@ -125,19 +126,20 @@ def fit(
     kv_dtype: Words | None = None,
     **others: object,
 ) -> Result:
-    """The largest batch or context of a run that fits into `memory` ("24GiB"), with everything that it holds.
+    """The largest batch or context of a run that fits a device, or `memory` ("24GiB"), with everything that it holds.
 
     Args:
         model: a preset, a path or an architecture.
+        hardware: a device by name; or give `memory` or `free`.
         memory: of one device.
-        free: for the KV cache alone, where all else is in already.
+        free: memory for the KV cache alone, beside everything else.
         context: tokens of each sequence: asks for the largest batch.
         batch: sequences: asks for the longest context.
         kv_heads: KV heads in place of the model's own.
         dtype: storage of cache and weights.
         weight_dtype: that of the weights alone.
         kv_dtype: that of the cache alone.
-        others: further options of `llamalab fit`, by name: hardware, solve, chunk, gpu_layers and more.
+        others: further options of `llamalab fit`, by name: solve, chunk, gpu_layers and more.
 
     Raises DoesNotFitError, by how much.
 
@@ -169,8 +171,8 @@ def predict(
     Args:
         model: presets, paths or an architecture.
         hardware: names of data sheets, "all", a JSON file of your own, or "this" for this machine once calibrated.
-        prompt: prompt tokens (2048 if nothing is said).
-        generate: tokens made after the prompt (128 if nothing is said).
+        prompt: prompt tokens (default: 2048).
+        generate: tokens made after the prompt (default: 128).
         context: both together, in place of either.
         batch: sequences.
         tensor_parallel: devices that share the model.
@@ -205,15 +207,15 @@ def roofline(
     kv_dtype: Words | None = None,
     **others: object,
 ) -> Result:
-    """What limits each operation of a run on a device, and what would move it; `.plot()` draws the roofline.
+    """The limit of each operation of a run on a device, and changes that would raise it; `.plot()` draws the roofline.
 
     Several values of an argument make a row each.
 
     Args:
         model: a preset, a path or an architecture.
         hardware: one data sheet, a JSON file or "this".
-        prompt: prompt tokens (2048 if nothing is said).
-        generate: tokens made after the prompt (128 if nothing is said).
+        prompt: prompt tokens (default: 2048).
+        generate: tokens made after the prompt (default: 128).
         context: both together, in place of either.
         batch: sequences.
         tensor_parallel: devices that share the model.

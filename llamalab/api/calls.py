@@ -29,7 +29,7 @@ def answered(verb: str, **given: Any) -> Result:
 
 @contextmanager
 def called(verb: str) -> Iterator[list[str]]:
-    """The remarks of what runs inside, which go to its result; its errors in the words of Python."""
+    """Collect the remarks of a call for its result, and raise its errors with arguments in place of options."""
     notes: list[str] = []
     before = HEARD.set(notes)
     try:
@@ -44,6 +44,8 @@ def parsed(verb: str, given: dict[str, Any]) -> tuple[Any, Namespace]:
     """The module of a verb and its options as its parser reads them."""
     module, parser = _parser(verb)
     models = {name: value for name, value in given.items() if isinstance(value, LlamaArch)}
+    if wrong := [name for name in models if name != "model"]:
+        raise InputError(f"{wrong[0]} must be no architecture; got one; give it as model")
     others = [(name, value) for name, value in given.items() if value is not None and name not in models]
     argv = [word for name, value in others for word in _words(parser, name, value)]
     args = parser.read(argv)

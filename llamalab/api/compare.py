@@ -1,12 +1,13 @@
 """The call that compares runs."""
 
 import os
-from collections.abc import Sequence
-from pathlib import Path
 
 from llamalab.api.calculate import Counts
 from llamalab.api.calls import answered
 from llamalab.api.results import Result
+from llamalab.errors import InputError
+
+_RUNS = 'name a file, a folder or a prediction as "7b@h100"'
 
 
 def compare(
@@ -21,18 +22,18 @@ def compare(
     tensor_parallel: Counts = 1,
     **others: object,
 ) -> Result:
-    """Hold runs against the first of them: what differs, by how much of the whole, whether it is noise, and why.
+    """Compare runs with the first one: the differences, their share of the whole, whether they are noise, their causes.
 
     A run is a file of ours or of llama-bench, vLLM, GuideLLM, AIPerf, optimum-benchmark or PyTorch's profiler, a
-    folder of JSON files, or a prediction named "7b@h100". Of a single file the rows stand beside our predictions.
+    folder of JSON files, or a prediction named "7b@h100". Of a single file the rows are shown beside our predictions.
 
     Args:
         runs: files, folders of JSON files, or predictions.
-        model: the model of files that do not tell it.
-        hardware: the device of files that do not tell it.
-        dtype: the dtype of files that do not tell it, and of predictions.
-        prompt: prompt tokens of predictions (512 if nothing is said).
-        generate: tokens that they generate (128 if nothing is said).
+        model: the model of files that do not name it.
+        hardware: the device of files that do not name it.
+        dtype: the dtype of files that do not name it, and of predictions.
+        prompt: prompt tokens of predictions (default: 512).
+        generate: tokens that they generate (default: 128).
         context: both together, in place of either.
         batch: their sequences.
         tensor_parallel: devices that share the model.
@@ -44,7 +45,11 @@ def compare(
     >>> [phase["phase"] for phase in phases if phase["delta_s"] < 0]
     ['prefill', 'decode']
     """
-    paths: Sequence[str] = [str(run) if isinstance(run, Path) else os.fspath(run) for run in runs]
+    if not runs:
+        raise InputError(f"a run must be given; got none; {_RUNS}")
+    if wrong := [run for run in runs if not isinstance(run, str | os.PathLike)]:
+        raise InputError(f"a run must be named by a text or a path; got {type(wrong[0]).__name__}; {_RUNS}")
+    paths = [os.fspath(run) for run in runs]
     given = {f"_{place}": path for place, path in enumerate(paths)}
     return answered(
         "compare",

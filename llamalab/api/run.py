@@ -68,7 +68,7 @@ def bench(
 
 
 def _bench_of(model: Any, sizes: dict[str, Any], refused: dict[str, object]) -> Result:
-    """The bench of a model in memory. Raises InputError for what such a model decides itself."""
+    """The bench of a model in memory. Raises InputError for options that such a model determines."""
     if chosen := [name for name, value in refused.items() if value is not None]:
         raise InputError(f"{', '.join(chosen)} must not be given with a model in memory, which is run as it is")
     from llamalab.cli.bench_output import bench_answer
@@ -82,7 +82,7 @@ def _bench_of(model: Any, sizes: dict[str, Any], refused: dict[str, object]) -> 
 
 
 def profile(model: Any = "7b", **options: Any) -> Result:
-    """Where the time and the memory of a pass go, operation by operation.
+    """Time and memory of a pass, operation by operation.
 
     `model` is a preset, a path or an architecture, of which as many blocks as fit are measured; `options` are then
     those of `llamalab profile`: phase, prompt, batch, device, dtype, attention, full, roofs, trace, beside. It may also
@@ -121,7 +121,7 @@ def measure(
     tokenizer: str | os.PathLike[str] | None = None,
     progress: Callable[[str, float], None] = lambda label, done: None,
 ) -> Result:
-    """Measure a model on this machine, prefill and decode, and hold it against the prediction; no file is written.
+    """Measure a model on this machine, prefill and decode, beside the prediction; no file is written.
 
     Args:
         model: a preset, a path or an architecture; weights are a checkpoint's own, else random.
@@ -145,7 +145,7 @@ def measure(
     from llamalab.measure.report.patterns import read_sentence
     from llamalab.measure.report.run import measure_report
 
-    with called("measure"):  # the record's own notes tell of the weights
+    with called("measure"):  # the notes of the record name the weights
         name, arch, weights = model_to_measure(model)
         record = measure_report(
             name,

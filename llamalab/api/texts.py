@@ -41,6 +41,8 @@ def continued(
         device: where the model runs.
         sampling: fields of llamalab.text.Sampler.
     """
+    if not isinstance(text, str):
+        raise InputError(f"text must be a text; got {text!r}")
     if isinstance(model, str | os.PathLike):
         loaded, pieces = load(model, dtype=dtype, device=device), _tokenizer(tokenizer, model)
     elif tokenizer is None:

@@ -49,7 +49,7 @@ class ArchFields(NamedTuple):
     normed_head        rows of the head are scaled to length 1 once it is read (Baichuan 2)
     unrotated_layers   layers without RoPE (SmolLM3)
     alibi              a slope for each head times the distance is taken off the scores (Baichuan 13B)
-    attention_sinks    a logit for each head stands beside the scores (gpt-oss)
+    attention_sinks    a logit for each head beside the scores (gpt-oss)
     gate_up_on_disk    Hugging Face files hold w1, w3 as one tensor, wq, wk, wv apart (GLM)
     pairs_on_disk      Hugging Face files hold the rows that RoPE turns in neighbouring pairs, as Meta's do (GLM, Ernie)
     """

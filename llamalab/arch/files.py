@@ -15,7 +15,7 @@ def read_arch(path: str) -> LlamaArch:
     """
     data = read_object(path, "model file")
     from llamalab.arch.hf_configs.config import (
-        from_hf_config,  # here: a calculation by a model's name must not wait for it
+        from_hf_config,  # imported here: a calculation by a model's name must not wait for it
     )
 
     try:

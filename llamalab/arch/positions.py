@@ -1,4 +1,4 @@
-"""Runs that are longer than a model was trained for: every time and size can be told, the text is of no use."""
+"""Runs beyond the context that a model was trained for: times and sizes hold, the text is of no use."""
 
 from llamalab.arch import LlamaArch
 

@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 
 from llamalab.analytic.attention_cost import AttentionShape
-from llamalab.attention import chunked, naive, sdpa, streamed, tiled
+from llamalab.attention import chunked, mixed, naive, sdpa, streamed, tiled
 from llamalab.attention.sdpa_kernels import KERNELS
 from llamalab.errors import UnknownNameError
 
@@ -55,7 +55,7 @@ class Backend(NamedTuple):
 
 
 def _imported_when_used(module: str) -> tuple[Attend, ShapeCheck]:
-    """A backend that costs an import, and perhaps a package, which only its users pay."""
+    """A backend whose module, which may need a package, is imported at its first use."""
 
     def attend(
         q_BHTE: Tensor, k_BKSE: Tensor, v_BKSE: Tensor, *, query_offset: int, window: int | None = None
@@ -81,6 +81,7 @@ BACKENDS: dict[str, Backend] = {
         Backend("tiled", "flash", tiled.attend),
         Backend("sdpa", "flash", sdpa.attend),
         Backend("streamed", "flash", streamed.attend),
+        Backend("mixed", "flash", mixed.attend),
         _sdpa_kernel("math", "naive", "scaled_dot_product_attention_math"),
         _sdpa_kernel("flash", "flash", "scaled_dot_product_flash_attention"),
         _sdpa_kernel("efficient", "flash", "scaled_dot_product_efficient_attention"),

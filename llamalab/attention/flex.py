@@ -29,7 +29,7 @@ def attend(q_BHTE: Tensor, k_BKSE: Tensor, v_BKSE: Tensor, *, query_offset: int,
     check(shape_of(q_BHTE, k_BKSE, window), q_BHTE.device)
     mask = causal_block_mask(q_BHTE.shape[2], k_BKSE.shape[2], query_offset, q_BHTE.device, window)
     grouped = q_BHTE.shape[1] != k_BKSE.shape[1]
-    # Past the limit PyTorch would run the attention uncompiled, with all scores in memory, and not say so.
+    # Past the limit PyTorch would run the attention uncompiled, with all scores in memory, without a warning.
     with torch._dynamo.config.patch(recompile_limit=MOST_KINDS):
         z_BHTE: Tensor = _compiled()(q_BHTE, k_BKSE, v_BKSE, block_mask=mask, enable_gqa=grouped)
     return z_BHTE

@@ -20,9 +20,9 @@ class View(NamedTuple):
 
 
 def in_view(q_BHTE: Tensor, k_BKSE: Tensor, v_BKSE: Tensor, query_offset: int, window: int | None) -> View:
-    """Checked, without the keys that are later than all queries or that the first one's window has left behind.
+    """Check the shapes, and drop keys that are later than all queries or before the first one's window.
 
-    `window` is None where none of the rest is out of any query's sight: for one query it always is. Raises InputError.
+    `window` is None where every remaining key is in every query's window, as always for one query. Raises InputError.
     """
     check_shapes(q_BHTE, k_BKSE, v_BKSE, query_offset, window)
     stop = query_offset + q_BHTE.shape[2]

@@ -83,7 +83,7 @@ def classic_ops(
 ) -> tuple[Op, ...]:
     """The rows of one pass: the encoder over the source, and the decoder over the target.
 
-    Raises InputError for tokens of a stack that the model has not, or none of one that it has.
+    Raises InputError for tokens of a stack that the model lacks, or no tokens of one that it has.
 
     Args:
         arch: the architecture.

@@ -1,7 +1,7 @@
 """The three masks of the Transformer of 2017: which key a query sees. True is seen.
 
-Of the encoder: all source tokens but padding. Of the decoder's own attention: what precedes, but padding. Of cross
-attention: the encoder's once more, for every target token. B batch, T new tokens, S keys.
+Encoder: all source tokens but padding. Self attention of the decoder: earlier tokens but padding. Cross attention: that
+of the encoder, for every target token. B batch, T new tokens, S keys.
 """
 
 import torch

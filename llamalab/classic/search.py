@@ -55,7 +55,7 @@ class _Sentence:
         self.over.append((score, Found(tokens, logprob, True)))
 
     def settle(self, best_alive: float, tokens: int) -> None:
-        """Stop where no living beam can still win: its log-probability only falls, its penalty only grows."""
+        """Stop where no unfinished beam can still win: its log-probability only falls, its penalty only grows."""
         most = self.search.of_length(self.search.most_tokens if self.search.alpha > 0 else tokens + 1)
         self.settled = bool(self.over) and max(score for score, _ in self.over) >= best_alive / most
 
@@ -101,7 +101,7 @@ def search(
     texts_NT = torch.empty(batch * beams, 0, dtype=torch.long, device=device)
     for length in range(1, how.most_tokens + 1):
         logits_NV = model.step(next_NT, source_NSD, source_NS, state)[:, -1]
-        logits_NV[:, [PADDING_ID, begin_id]] = float("-inf")  # neither is a word of a text
+        logits_NV[:, [PADDING_ID, begin_id]] = float("-inf")  # neither is part of a text
         joint_BKV = alive_BK[..., None] + torch.log_softmax(logits_NV, -1).view(batch, beams, -1)
         alive_BK, row_N, texts_NT = _advance(joint_BKV, texts_NT, sentences, end_id, how, length)
         if all(sentence.settled for sentence in sentences):
@@ -117,10 +117,10 @@ def search(
 def _advance(
     joint_BKV: Tensor, texts_NT: Tensor, sentences: list[_Sentence], end_id: int, how: Search, length: int
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """The K best living continuations of every sentence, their rows and texts; those that end are put aside."""
+    """The K best unfinished continuations of every sentence, their rows and texts; those that end are kept apart."""
     batch, beams, vocabulary = joint_BKV.shape
     ends_BK = joint_BKV[..., end_id].tolist()
-    # Twice as many as live: each of K beams can end once, and K others are left. Greedy ends where its best token does.
+    # Twice as many candidates as beams: each of K can end once, and K others are left. Greedy ends with its best token.
     best_BC, place_BC = joint_BKV.flatten(1).topk(min(2 * beams, beams * vocabulary))
     taken = [
         {place // vocabulary for place in row[:beams] if place % vocabulary == end_id} for row in place_BC.tolist()
@@ -143,7 +143,7 @@ def _advance(
 
 
 def _best(sentence: _Sentence, alive_K: Tensor, texts_KT: Tensor, end_id: int) -> Found:
-    """The best text that ended; where none did, the best that lives."""
+    """The best text that ended; where none did, the best unfinished one."""
     if sentence.over:
         found: Found = max(sentence.over, key=lambda pair: pair[0])[1]
         return found

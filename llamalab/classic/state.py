@@ -44,7 +44,7 @@ class LayerState:
         return self.own
 
     def pick(self, row_N: Tensor) -> None:
-        """Go on with some rows of the batch: the beams that survived."""
+        """Keep some rows of the batch: the beams that go on."""
         self.own = None if self.own is None else self.own.rows(row_N)
         self.cross = None if self.cross is None else self.cross.rows(row_N)
 
@@ -72,6 +72,6 @@ class DecoderState:
         return sum(layer.cross.nbytes for layer in self.layers if layer.cross is not None)
 
     def pick(self, row_N: Tensor) -> None:
-        """Go on with some rows of the batch, in that order."""
+        """Keep some rows of the batch, in that order."""
         for layer in self.layers:
             layer.pick(row_N)

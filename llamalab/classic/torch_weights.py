@@ -17,7 +17,7 @@ _LINEARS = {"linear1": "feed_forward.w1", "linear2": "feed_forward.w2"}
 def from_torch(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """The state dict of torch.nn.Transformer by the names of a ClassicTransformer; embeddings are not among them.
 
-    The model needs attention_bias and final_norms, which torch's has. Raises FormatError for a name that it has not.
+    The model needs attention_bias and final_norms, which torch's has. Raises FormatError for a name that it lacks.
     """
     renamed: dict[str, Tensor] = {}
     for name, tensor in weights.items():

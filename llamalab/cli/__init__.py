@@ -4,9 +4,9 @@ Exit codes: 0 done, 2 bad input, 3 something needed is missing or does not fit, 
 143 terminated, 141 broken pipe.
 Data goes to stdout, everything else to stderr.
 
-Belongs here: one module a verb (`SUMMARY`, `EXAMPLES`, `configure`, `run`, and `answer` where a call from Python asks
-for the same), and what several verbs share: `arguments`, `output`, `runs`, `devices`. A verb is added as a module and
-a row of VERBS.
+Belongs here: one module a verb (`SUMMARY`, `EXAMPLES`, `configure`, and `answer`, which is printed and which Python's
+call gets, or `run` where more happens), and what several verbs share: `arguments`, `output`, `runs`, `devices`. A
+verb is added as a module and a row of VERBS.
 Does not belong here: figures that the library cannot give; a verb parses, calls and prints.
 """
 
@@ -70,13 +70,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     _leave_at_once()
     with ended_as_by_signal():
         code = _ended(lambda: _run(sys.argv[1:] if argv is None else list(argv)))
-        # In any case: a write error may appear only at this flush.
+        # Flushed in any case: a write error may appear only here.
         return _ended(_flush) or code
 
 
 def _leave_at_once() -> None:
     """End the process without freeing memory, which saves 3 ms."""
-    atexit.unregister(gc.freeze)  # one call of several in a process is enough
+    atexit.unregister(gc.freeze)  # registered once, however often main is called
     atexit.register(gc.freeze)
 
 
@@ -92,11 +92,11 @@ def _ended(run: Callable[[], int]) -> int:
         return _say("interrupted", 130)
     except SystemExit as stop:  # --help has been printed, or a signal has come
         return int(stop.code or 0)
-    except BrokenPipeError:  # the reader has gone
+    except BrokenPipeError:  # the reader has closed the pipe
         streams.discard()
         return 141
     except Exception as error:
-        # Looked for only now: a calculator that works must not wait for it.
+        # Imported here: a calculator without an error must not wait for it.
         from llamalab.cli.system import sentence_of
 
         if (said := sentence_of(error)) is None:
@@ -138,7 +138,7 @@ def _run(argv: list[str]) -> int:
     if verb.startswith("-"):
         raise InputError(f"options must follow a verb; got {verb!r}; see llamalab --help")
     if verb not in VERBS:
-        from llamalab.cli.meanings import VERBS_MEANT  # here: only a mistake needs it
+        from llamalab.cli.meanings import VERBS_MEANT  # imported here: only a mistake needs it
 
         meant = VERBS_MEANT.get(verb.lower())
         raise UnknownNameError("verb", verb, VERBS, nearest=[meant] if meant else None)
@@ -147,6 +147,7 @@ def _run(argv: list[str]) -> int:
 
 def _run_verb(verb: str, argv: list[str]) -> int:
     from llamalab.cli import ranks
+    from llamalab.cli.delivery import run_module
     from llamalab.cli.remarks import SAID
 
     SAID.set(set())
@@ -155,7 +156,7 @@ def _run_verb(verb: str, argv: list[str]) -> int:
     args = parser.read(argv)
     try:
         if getattr(args, "out", None) is not None:
-            from llamalab.cli.asked_files import check_out  # here: most answers are printed
+            from llamalab.cli.asked_files import check_out  # imported here: most answers are printed
 
             check_out(args)
         if getattr(args, "device", None) is not None:
@@ -165,7 +166,7 @@ def _run_verb(verb: str, argv: list[str]) -> int:
         if getattr(module, "ON_RANKS", False):
             code = ranks.run_verb(module, args, [verb, *argv], spoken)
         else:
-            code = 0 if spoken is not None else int(module.run(args))
+            code = 0 if spoken is not None else run_module(module, args)
         for old in parser.old_names_used:
             print(f"note: {old} is called {parser.renamed[old]} now", file=sys.stderr)
         return code

@@ -1,4 +1,4 @@
-"""The options that verbs share: one word for one thing, on every verb that has the thing.
+"""The options that verbs share, with one name and one meaning on all of them.
 
 --prompt      new tokens that a pass reads at once      --generate   tokens made one by one after them
 --context     tokens in view, the new ones included     --batch      sequences side by side
@@ -30,10 +30,10 @@ def count(option: str) -> Callable[[str], int]:
 
 
 def counts(option: str) -> Callable[[str], list[int]]:
-    """An argparse type: what counts.parse_counts reads."""
+    """An argparse type: counts, as counts.parse_counts reads them."""
 
     def read(text: str) -> list[int]:
-        from llamalab.cli.counts import parse_counts  # here: a verb with its defaults reads none
+        from llamalab.cli.counts import parse_counts  # imported here: a verb with its defaults reads none
 
         return parse_counts(text, option)
 
@@ -42,7 +42,7 @@ def counts(option: str) -> Callable[[str], list[int]]:
 
 def file_path(text: str) -> "Path":
     """An argparse type: a path."""
-    from pathlib import Path  # here: most calculations name no file
+    from pathlib import Path  # imported here: most calculations name no file
 
     return Path(text)
 
@@ -226,7 +226,7 @@ def named_models(text: str | LlamaArch) -> list[str] | list[LlamaArch]:
 
 
 def _sentenced(read: Callable[[str], T]) -> Callable[[str], T]:
-    """Keep argparse from replacing the sentence of an InputError, which is a ValueError, by its own."""
+    """Raise InputErrors as ArgumentTypeErrors: argparse replaces the message of any other ValueError by its own."""
 
     def parse(text: str) -> T:
         try:

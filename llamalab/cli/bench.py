@@ -2,8 +2,10 @@
 
 import argparse
 from collections.abc import Callable, Iterator
+from itertools import accumulate, pairwise
 from pathlib import Path
 
+from llamalab.analytic.params import parameter_count
 from llamalab.choices import ACTIVATION_DTYPES, SCOPES
 from llamalab.cli.arguments import (
     MODEL_HELP,
@@ -122,6 +124,7 @@ def _measured(args: argparse.Namespace, progress: Progress) -> "Iterator[BenchRo
     from llamalab.measure.bench.run import measure_bench
     from llamalab.measure.timing.deadline import part_of
 
+    ends = [0.0, *accumulate(parameter_count(arch) for _, arch, _ in models)]
     # Generators validate their arguments when made, so that an error is raised before the first test.
     benches = [
         measure_bench(
@@ -139,9 +142,9 @@ def _measured(args: argparse.Namespace, progress: Progress) -> "Iterator[BenchRo
             repetitions=args.repetitions,
             weights=weights,
             team=getattr(args, "team", None),
-            progress=part_of(progress, index / len(models), (index + 1) / len(models)),
+            progress=part_of(progress, begun / ends[-1], ended / ends[-1]),
         )
-        for index, (name, arch, weights) in enumerate(models)
+        for (name, arch, weights), (begun, ended) in zip(models, pairwise(ends), strict=True)
     ]
     for bench in benches:
         yield from bench

@@ -16,7 +16,7 @@ from llamalab.startup.hints import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from llamalab.measure.bench.rows import BenchRow, Percentiles
 
-UNSTEADY = 0.1  # deviation over mean, above which a mean is no answer
+UNSTEADY = 0.1  # standard deviation over mean, above which a row has a warning
 STREAMED = ("csv", "jsonl", "md")
 FORMS = ("table", *STREAMED, "json")
 
@@ -51,7 +51,7 @@ class BenchOutput:
         self._printed = text
 
     def _text(self) -> str:
-        """What is to be on stdout now."""
+        """The text that is due on stdout."""
         if self._form == "table":
             return fitted_to_terminal(bench_answer(self.rows), verbose=self._verbose)
         return bench_text(self.rows, self._form)
@@ -154,7 +154,7 @@ def _if_known(value: Any, show: Callable[[Any], str]) -> str | None:
 
 
 def _number(value: float) -> str:
-    """With two digits behind the point, as llama-bench has them, and more where these would say nothing."""
+    """A number with two decimals, as in llama-bench; below 1 with three significant digits."""
     return f"{value:,.2f}" if abs(value) >= 1 or not value else f"{value:.3g}"
 
 
@@ -171,7 +171,7 @@ _RESULT = (
     Column("error", "error"),
     Column("warmup", "warm-up", rank=3),
 )
-_REMARK = Column("remark", "remark", rank=-1)  # warnings never go
+_REMARK = Column("remark", "remark", rank=-1)  # warnings are always shown
 _NARROW = (Column("model", "model"), *_RESULT, _REMARK)
 _WIDE = (
     Column("model", "model"),

@@ -26,7 +26,7 @@ EXAMPLES = (
     "llamalab calibrate --weight-dtype int4",
     "llamalab calibrate --ranks 2",
 )
-LONGEST_S, QUICK_S = 57.0, 9.5  # with torch's import; what is printed comes after
+LONGEST_S, QUICK_S = 57.0, 9.5  # including torch's import, without the output
 CONSTANTS_MARK = '"kind": "llamalab-constants"'
 
 
@@ -50,7 +50,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Calibrate, keep the constants, print them with their errors."""
-    deadline = Deadline(QUICK_S if args.quick else LONGEST_S)  # set before torch is loaded, which counts
+    deadline = Deadline(QUICK_S if args.quick else LONGEST_S)  # set before torch is loaded, whose import is included
     if args.out:
         check_target(args.out, ours=CONSTANTS_MARK)
     if args.team is not None:

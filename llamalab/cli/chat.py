@@ -113,7 +113,7 @@ def _answer(chat: "Chat", question: str, *, stats: bool) -> None:
 
     reused, watch = chat.cache.length, Stopwatch(1)
     try:
-        # Closed by name: a Ctrl-C here, between two tokens, must end the answer as one within them does.
+        # Closed explicitly: Ctrl-C between two tokens must end the answer just as Ctrl-C during one.
         with closing(chat.ask(question)) as answer:
             for text in answer:
                 watch.see(0, len(chat.answer_ids))

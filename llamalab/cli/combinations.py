@@ -75,7 +75,7 @@ def _varied(points: Sequence[dict[str, Any]]) -> list[str]:
 
 
 def _span(rows: Sequence[dict[str, Any]], column: Column, varied: Sequence[str]) -> str:
-    """The answer in one line: from where to where the first column goes."""
+    """The answer in one line: the range of the first column."""
     found = sorted(row[column.key] for row in rows if row[column.key] is not None)
     over = f"{len(rows)} combinations of {', '.join('--' + key.replace('_', '-') for key in varied)}"
     ends = dict.fromkeys(column.show(value) for value in (found[0], found[-1])) if found else {}

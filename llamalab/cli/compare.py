@@ -19,7 +19,7 @@ from llamalab.cli.delivery import give
 from llamalab.cli.devices import chosen_devices
 from llamalab.cli.find_model import find_model
 from llamalab.cli.lengths import add_lengths, run_lengths
-from llamalab.cli.output import Answer, Column, Table, note, percent
+from llamalab.cli.output import Answer, Column, Table, counted, note, percent
 from llamalab.cli.parser import Parser
 from llamalab.cli.predict import single_answer
 from llamalab.comparison.own_runs import read_runs, run_of_prediction
@@ -198,8 +198,12 @@ def _lead(data: dict[str, Any]) -> tuple[str, ...]:
         if one["unmatched"]:
             lines.append(f"  not compared, only in one: {', '.join(one['unmatched'])}")
     if not data["comparisons"]:
-        known = [row for row in data["rows"] if row["error"] is not None]
-        lines.insert(0, f"{data['runs'][0]['name']}: {len(data['rows'])} rows, {len(known)} with a prediction beside")
+        rows = data["rows"]
+        known = [row for row in rows if row["error"] is not None]
+        said = f"{counted(len(rows), 'row')}, {len(known)} with a prediction beside"
+        lines.insert(0, f"{data['runs'][0]['name']}: {said}")
+    without = [row["predicted_from"] for row in data["rows"] if row["predicted_from"] and row["predicted_s"] is None]
+    lines += [f"  not predicted: {reason}" for reason in dict.fromkeys(without)]
     return tuple(lines)
 
 

@@ -5,7 +5,6 @@ import argparse
 from llamalab.analytic.splits import Split
 from llamalab.cli.arguments import add_choice, add_format
 from llamalab.cli.combinations import with_formats
-from llamalab.cli.delivery import give
 from llamalab.cli.output import Answer, Column, Table
 from llamalab.cli.parser import Parser
 from llamalab.cli.runs import add_basis, add_hardware, add_models, add_numbers, add_ranks, add_shape, add_splits
@@ -61,12 +60,6 @@ def configure(parser: Parser) -> None:
     add_basis(parser)
     add_choice(parser, "--by", _ORDERS, "latency", "what ranks first")
     add_format(parser)
-
-
-def run(args: argparse.Namespace) -> int:
-    """Print the ranking, then devices without one; DoesNotFitError where no device holds the run."""
-    give(answer(args), args)
-    return 0
 
 
 def answer(args: argparse.Namespace) -> Answer:

@@ -36,7 +36,7 @@ def rows_beside(runs: list[Run], given: Guess, given_pass: GivenPass | None) -> 
 
 
 def _beside(phase: RunPhase, guess: Guess) -> Beside:
-    """The file's own prediction, made where it was measured, else ours of the device that it names."""
+    """The prediction stored in the file, else ours for the device that the file names."""
     if phase.predicted_s is not None:
         return Beside(phase.predicted_s, "the file")
     return predicted_beside(phase, guess)

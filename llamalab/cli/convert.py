@@ -72,7 +72,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _ends(args: argparse.Namespace) -> tuple[str, str]:
-    """Where from and where to, as places or options say. Raises InputError where one is missing or there twice."""
+    """Source and target, positional or as options. Raises InputError where one is missing or given twice."""
     places = iter([one for one in (args.source, args.target) if one is not None])
     source = args.model if args.model is not None else next(places, None)
     target = args.out if args.out is not None else next(places, None)

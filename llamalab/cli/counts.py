@@ -3,15 +3,10 @@
 import re
 
 from llamalab.errors import InputError
-from llamalab.startup.hints import TYPE_CHECKING
 from llamalab.units import parse_count
 
-if TYPE_CHECKING:
-    pass
-
-
-MOST_VALUES = 10_000  # of a range
-_GROUPED = re.compile(r"\d{1,3}(,\d{3})*,0\d\d(,\d{3})*")  # no count of a list begins with a zero
+MOST_VALUES = 10_000  # in a range
+_GROUPED = re.compile(r"\d{1,3}(,\d{3})*,0\d\d(,\d{3})*")  # thousands, not a list: counts of a list do not begin with 0
 
 
 def parse_counts(text: str, what: str = "count") -> list[int]:

@@ -1,7 +1,7 @@
-"""Output of an answer: to standard output, as wide as the terminal, or to a file."""
+"""What a verb does with its answer: it goes to standard output, as wide as the terminal, or to a file."""
 
 from llamalab.cli.output import Answer, answer_text, keep, note
-from llamalab.startup.hints import TYPE_CHECKING
+from llamalab.startup.hints import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from argparse import Namespace
@@ -21,3 +21,11 @@ def give(answer: Answer, args: "Namespace") -> None:
         print(fitted_to_terminal(answer, verbose=args.verbose))
     else:
         print(answer_text(answer, args.format))
+
+
+def run_module(module: Any, args: "Namespace") -> int:
+    """Run a verb: its `run`, or, where its module has none, print its `answer`. Returns the exit code."""
+    if hasattr(module, "run"):
+        return int(module.run(args))
+    give(module.answer(args), args)
+    return 0

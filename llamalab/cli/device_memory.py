@@ -16,9 +16,9 @@ DEVICE_COLUMNS = (
 
 
 def device_memory(spec: HardwareSpec) -> int:
-    """The bytes that a device really has for programs: as its driver reports them where that is known.
+    """The memory of a device that programs can use, as its driver reports it where that is known.
 
-    Raises InputError for a CPU, whose memory is its board's.
+    Raises InputError for a CPU, whose memory is that of its board.
     """
     if spec.usable_memory_bytes is None:
         raise InputError(f"--hardware must name a device that has its own memory; {spec.name} is a CPU; give --memory")
@@ -26,9 +26,9 @@ def device_memory(spec: HardwareSpec) -> int:
 
 
 def devices_that_hold(needed_bytes: int, what: str, changes: Callable[[int], list[str]]) -> list[dict[str, Any]]:
-    """The devices of the table that have so many bytes, smallest first.
+    """The devices of the table with at least `needed_bytes`, smallest first.
 
-    Raises DoesNotFitError, with what `changes` of `what` would fit into the largest, where none has.
+    Raises DoesNotFitError where there is none, with the `changes` of `what` that would fit into the largest.
     """
     known = sorted((spec for spec in HARDWARE.values() if spec.usable_memory_bytes), key=device_memory)
     fitting = [spec for spec in known if device_memory(spec) >= needed_bytes]

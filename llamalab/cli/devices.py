@@ -20,7 +20,7 @@ from llamalab.hardware import CPU, HARDWARE, PEAK_DTYPES, HardwareSpec, device_f
 from llamalab.startup.hints import Any
 
 THIS = "this"
-# The parts that most machines with a chip of that name have, the likelier first: the boards of NVIDIA's HGX servers.
+# The common variant of a chip's name, in order of preference: the boards of NVIDIA's HGX servers.
 COMMON = ("a100-80gb-sxm", "a100-40gb-sxm", "h100-80gb-sxm", "v100-32gb")
 OWN_KEYS = ("bandwidth_bytes_per_s", "memory_bytes", "name", "peak_flops_per_s")
 
@@ -28,7 +28,7 @@ OWN_KEYS = ("bandwidth_bytes_per_s", "memory_bytes", "name", "peak_flops_per_s")
 def chosen_devices(text: str, dtype: str = "bf16") -> list[HardwareSpec]:
     """The devices of `--hardware`: names or JSON files with commas between them, or `all` of the table.
 
-    `dtype` is that of the calibration which this machine's own rows are read from.
+    `dtype` selects the calibration from which this machine's rows are read.
     """
     if text.strip().lower() == "all":
         return list(HARDWARE.values())
@@ -69,9 +69,9 @@ def common_device(name: str) -> HardwareSpec:
     return found
 
 
-@lru_cache(maxsize=1024)  # of a sweep, each name for thousands of predictions
+@lru_cache(maxsize=1024)  # a sweep asks for the same names thousands of times
 def _common(name: str) -> HardwareSpec | None:
-    """The common one of several devices that go by a name; None for any other name."""
+    """The common variant of a name that several devices have; None for any other name."""
     family = [spec.name for spec in device_family(name)]
     common = next((one for one in COMMON if one in family), None)
     return None if len(family) < 2 or common is None else find_hardware(common)
@@ -94,7 +94,7 @@ def read_devices(path: str | os.PathLike[str]) -> list[HardwareSpec]:
 def _row(printed: Any, where: str) -> dict[str, Any]:
     """The keys of a row from a printed device.
 
-    Its peaks are a list that says what they accumulate in, and its sources name unknown cells too.
+    A printed device has its peaks as a list, with the type that they accumulate in, and sources of unknown cells too.
     """
     if not isinstance(printed, dict):
         raise FormatError(f"{where} must be an object; got {type(printed).__name__}")
@@ -114,7 +114,7 @@ def _row(printed: Any, where: str) -> dict[str, Any]:
 
 def _device(data: dict[str, Any], where: str, source: str) -> HardwareSpec:
     from llamalab.records.codec import (
-        from_plain,  # here: it imports dataclasses, which a name of the table does not need
+        from_plain,  # imported here: it imports dataclasses, which a name of the table does not need
     )
 
     if not data.keys() >= set(OWN_KEYS):
@@ -129,7 +129,7 @@ def _device(data: dict[str, Any], where: str, source: str) -> HardwareSpec:
     ):
         raise FormatError(f"peak_flops_per_s of {where} must map some of {', '.join(PEAK_DTYPES)} to FLOP/s")
     memory = data["memory_bytes"]
-    open_ended = memory is None and data.get("kind") == "cpu"  # the memory of a CPU is not part of it
+    open_ended = memory is None and data.get("kind") == "cpu"  # a CPU has no memory of its own
     given = {
         "name": data["name"],
         "title": data["name"],
@@ -151,7 +151,7 @@ _UNKNOWN = ("l2_bytes", "interconnect", "interconnect_bytes_per_s", "tdp_w", "cl
 
 
 def _check(spec: HardwareSpec, where: str) -> None:
-    """What types cannot say: nothing is less than one a second, or one byte."""
+    """Raise FormatError for an empty name, and for a rate below one a second or a size below one byte."""
     if not spec.name.strip():
         raise FormatError(f"name of {where} must not be empty")
     numbers = spec._asdict() | spec.peak_flops_per_s | (spec.clocking._asdict() if spec.clocking else {})

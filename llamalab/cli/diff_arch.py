@@ -13,7 +13,6 @@ from llamalab.arch.parts import Experts, RopeScaling
 from llamalab.arch.runnable import model_refusal
 from llamalab.cli.arguments import MODEL_NAMES, add_choice, add_counts, add_dtypes, add_format, add_part_dtypes
 from llamalab.cli.combinations import axis, combined
-from llamalab.cli.delivery import give
 from llamalab.cli.devices import one_device
 from llamalab.cli.find_model import find_model
 from llamalab.cli.output import Answer, Column, Table
@@ -40,12 +39,6 @@ def configure(parser: argparse.ArgumentParser) -> None:
     add_dtypes(parser, "of weights, activations and KV cache")
     add_part_dtypes(parser)
     add_format(parser)
-
-
-def run(args: argparse.Namespace) -> int:
-    """Print both costs, the terms of their difference, and both op tables side by side."""
-    give(answer(args), args)
-    return 0
 
 
 def answer(args: argparse.Namespace) -> Answer:

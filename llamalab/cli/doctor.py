@@ -24,6 +24,7 @@ from llamalab.cli.installed import (
 from llamalab.cli.output import Answer, Column, Table, note
 from llamalab.formatting import format_bytes, format_si
 from llamalab.hardware import of_device
+from llamalab.plain_text import sentence
 from llamalab.startup.hints import TYPE_CHECKING, Any
 from llamalab.version import __version__
 
@@ -63,10 +64,10 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _torch_devices() -> Iterable[Check]:
-    """The devices that torch can use. Empty where torch is absent, which has a line of its own."""
+    """The devices that torch can use. Empty where torch is absent, which another line reports."""
     try:
         import torch
-    except Exception:  # the lines on packages give the cause
+    except Exception:  # the lines on packages report the cause
         return []
     if torch.cuda.is_available():
         found = range(torch.cuda.device_count())
@@ -80,14 +81,14 @@ def _torch_devices() -> Iterable[Check]:
 
 def _products() -> Iterator[Check]:
     """How weights are multiplied on the CPU in each element type, and whether fp32 would be faster."""
-    if installed_version("torch") is None:  # which has its own line
+    if installed_version("torch") is None:  # another line reports it
         return
     try:
         from llamalab.measure.roofs.dtype_rates import cpu_product_rates
 
         rates = cpu_product_rates()
     except Exception as error:  # any exception of a broken torch
-        yield Check("products", "warn", f"not tried: {' '.join(str(error).split())[:200]}")
+        yield Check("products", "warn", f"not tried: {sentence(str(error), 200)}")
         return
     for dtype, rate in rates.items():
         if rate.flops_per_s >= rates["fp32"].flops_per_s:
@@ -131,13 +132,13 @@ def _cuda(torch: Any, index: int) -> Check:
 
 
 def _graphs(torch: Any, index: int) -> Check | None:
-    """A device that records no graphs, which decoding and short measurements do without."""
+    """A warning for a device that records no CUDA graphs; decoding and short measurements work without them."""
     from llamalab.model.cuda_graph import capture_refusal
 
     try:
         refusal = capture_refusal(torch.device("cuda", index))
-    except Exception as error:  # whatever a device raises that others fill, or that is broken
-        refusal = " ".join(str(error).split())[:200]
+    except Exception as error:  # any exception: the device may be full or broken
+        refusal = sentence(str(error), 200)
     mend = "nothing is needed: steps and short calls are launched one by one, which is slower"
     return None if refusal is None else Check(f"graphs:{index}", "warn", f"none are recorded: {refusal}", mend)
 

@@ -18,7 +18,7 @@ _CONFIGS = ("config.json", "params.json")  # of Hugging Face's folders and of Me
 
 
 def find_model(name: str | LlamaArch) -> tuple[str, LlamaArch]:
-    """The name and architecture of a model, however it is given; an architecture is returned unchanged.
+    """The name and architecture of a model; an architecture is returned unchanged.
 
     Of a folder its `config.json` or `params.json` is read, of any other checkpoint the header, which needs PyTorch.
     Raises UnknownNameError for a name that is neither known nor a path, FormatError for a file that is no Llama.
@@ -34,7 +34,7 @@ def find_model(name: str | LlamaArch) -> tuple[str, LlamaArch]:
         path = os.path.join(name, config)
         if os.path.isfile(path):
             return name, read_arch(path)
-    from llamalab.checkpoints import open_weights  # here: it imports torch
+    from llamalab.checkpoints import open_weights  # imported here: it imports torch
 
     return name, open_weights(name).arch
 
@@ -46,7 +46,7 @@ def model_to_measure(name: str | LlamaArch) -> "tuple[str, LlamaArch, Weights | 
 
     A preset and a config have none: random ones of the same sizes are measured in their place.
     """
-    from llamalab.arch.runnable import model_refusal  # here: only what runs a model asks it
+    from llamalab.arch.runnable import model_refusal  # imported here: only what runs a model asks it
 
     arch = find_model(name)[1]
     if refusal := model_refusal(arch):
@@ -57,7 +57,7 @@ def model_to_measure(name: str | LlamaArch) -> "tuple[str, LlamaArch, Weights | 
 
 def note_beyond(arch: LlamaArch, tokens: int) -> None:
     """Note, before it is measured, that a run is longer than the model was trained for."""
-    from llamalab.arch.positions import beyond_positions  # here: only measurements ask for it
+    from llamalab.arch.positions import beyond_positions  # imported here: only measurements ask for it
 
     if beyond := beyond_positions(arch, tokens):
         note(beyond, once=True)
@@ -72,7 +72,7 @@ def is_checkpoint(name: str | LlamaArch) -> bool:
 def _own_weights(name: str) -> "Weights | None":
     if not is_checkpoint(name):
         return None
-    from llamalab.checkpoints import open_weights  # here: it imports torch
+    from llamalab.checkpoints import open_weights  # imported here: it imports torch
     from llamalab.checkpoints.checkpoint import model_shapes
 
     try:
@@ -117,7 +117,7 @@ def take_storage(args: "argparse.Namespace") -> "StoredWeights | None":
         return None
     if not os.path.exists(args.model):
         return None
-    from llamalab.cli.stored_models import noted_storage  # here: a preset needs no reader of files
+    from llamalab.cli.stored_models import noted_storage  # imported here: a preset needs no reader of files
 
     return noted_storage(args)
 
@@ -125,7 +125,7 @@ def take_storage(args: "argparse.Namespace") -> "StoredWeights | None":
 def own_storage(
     args: argparse.Namespace, model: str | LlamaArch, formats: dict[str, str | None]
 ) -> "tuple[argparse.Namespace, StoredWeights | None]":
-    """The options for one of the models in one set of formats; its file may have a storage of its own."""
+    """The options for one model and one set of formats, with the storage of the model's file as default."""
     asked = argparse.Namespace()
     vars(asked).update(vars(args) | formats, model=model)
     return asked, take_storage(asked)

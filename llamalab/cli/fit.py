@@ -34,7 +34,6 @@ from llamalab.cli.arguments import (
     one_of,
 )
 from llamalab.cli.combinations import axis, combined, models
-from llamalab.cli.delivery import give
 from llamalab.cli.device_memory import device_memory
 from llamalab.cli.find_model import take_storage
 from llamalab.cli.fit_answer import devices_answer, fitting_answer
@@ -108,12 +107,6 @@ def layer_count(text: str) -> int:
     return 0 if text.strip() == "0" else count("--gpu-layers")(text)
 
 
-def run(args: argparse.Namespace) -> int:
-    """Print the fit; DoesNotFitError (exit code 3) where nothing fits."""
-    give(answer(args), args)
-    return 0
-
-
 def answer(args: argparse.Namespace) -> Answer:
     """The fit; a row for each of several runs. Raises DoesNotFitError where nothing fits."""
     axes = [
@@ -154,12 +147,12 @@ def _one(args: argparse.Namespace) -> Answer:
 
 
 def _check_question(args: argparse.Namespace) -> None:
-    """Raises InputError for a question without what it is asked of, and for an option that it has no use for."""
+    """Raise InputError where an option that the question needs is missing, and for an option that it does not use."""
     given = next((f"--{name}" for name in ("memory", "hardware") if getattr(args, name) is not None), None)
     if args.solve == "device" and given:
         raise InputError(f"--solve device looks for the memory; it must come without one; got {given}; leave it out")
     if args.solve != "device" and not given:
-        raise InputError("--memory, --hardware or --free must be given; got neither; see llamalab fit --help")
+        raise InputError("--memory, --hardware or --free must be given; got none; see llamalab fit --help")
     if args.solve not in (None, "context") and args.context is None:
         raise InputError(f"--solve {args.solve} must come with --context; got none; try --context 4096")
     if args.host is not None and args.gpu_layers is None and args.solve != "gpu-layers":
@@ -215,7 +208,7 @@ def _solved(solve: str, asked: FitRun, size: int, holds: Holds) -> FitRun:
     if solve == "context":
         return asked._replace(context=max(1, largest_context(asked, size, holds)))
     if solve == "weights":
-        own = asked._replace(weight_bytes=None, layer_bytes=(), embedding_bytes=0)  # a file's own storage is put aside
+        own = asked._replace(weight_bytes=None, layer_bytes=(), embedding_bytes=0)  # instead of the file's storage
         return own._replace(weight_dtype=widest_weights(own, size, holds) or own.weight_dtype)
     if solve == "gpu-layers":
         return asked._replace(gpu_layers=most_gpu_layers(asked, size, holds))

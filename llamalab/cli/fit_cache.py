@@ -9,10 +9,13 @@ from llamalab.cli.output import Answer, Column, Table, counted, thousands
 from llamalab.errors import InputError
 from llamalab.formatting import format_bytes
 
-_UNUSED = {  # options of a whole run, and what they are where nobody gave them
-    "solve": None, "weight_dtype": None, "chunk": None, "gpu_layers": None, "host": None, "graphs": None,
-    "block_tokens": 1, "threads": 1, "attention": "flash", "logits": "last", "runtime": "cuda",
-}  # fmt: skip
+_UNUSED = {  # options of a whole run, and their defaults
+    **dict.fromkeys(("solve", "weight_dtype", "chunk", "gpu_layers", "host", "graphs")),
+    **dict.fromkeys(("block_tokens", "threads"), 1),
+    "attention": "flash",
+    "logits": "last",
+    "runtime": "cuda",
+}
 
 
 def cache_alone(args: argparse.Namespace) -> Answer:

@@ -14,7 +14,7 @@ STACK = "llama.cpp"  # the one that splits so
 
 
 class HostSplit(NamedTuple):
-    """Figures and lines beside those of a run that fits."""
+    """Figures and lines added to those of a run that fits."""
 
     data: dict[str, Any]
     lead: tuple[str, ...]
@@ -63,7 +63,7 @@ def host_split_times(run: FitRun, device: HardwareSpec, host: HardwareSpec) -> d
         took = [whole_device]
     elif here == 0:
         took = [_times(run, run.arch, host)]
-    else:  # the head is the device's: of the host the layers alone
+    else:  # the head runs on the device; the host has layers alone
         last = run.arch.replace(n_layers=here)
         took = [_times(run, last, device), _less(_times(run, run.arch, host), _times(run, last, host))]
     return {

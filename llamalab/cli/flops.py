@@ -21,7 +21,6 @@ from llamalab.cli.arguments import (
     counts,
 )
 from llamalab.cli.combinations import axis, combined, models
-from llamalab.cli.delivery import give
 from llamalab.cli.find_model import take_storage
 from llamalab.cli.output import Answer, Column, Table, note, percent
 from llamalab.cli.parser import Parser
@@ -80,7 +79,7 @@ def configure(parser: Parser) -> None:
         "(default: --prompt or 4096)"
     )
     add_counts(parser, "--context", about, default=None)
-    # What older versions call the new tokens of a prefill and the context of a decode.
+    # Older names of the new tokens of a prefill and of the context of a decode step.
     parser.add_argument("--seq", type=counts("--seq"), help=argparse.SUPPRESS)
     add_counts(parser, "--batch", "sequences", default=1)
     add_choice(parser, "--attention", ALGORITHMS, "flash", "the algorithm")
@@ -90,12 +89,6 @@ def configure(parser: Parser) -> None:
     add_dtypes(parser, "storage of activations, weights and KV cache")
     add_part_dtypes(parser)
     add_format(parser)
-
-
-def run(args: argparse.Namespace) -> int:
-    """Print the op table of one pass and the steps of attention."""
-    give(answer(args), args)
-    return 0
 
 
 def _shapes(args: argparse.Namespace) -> list[tuple[int, int, int]]:

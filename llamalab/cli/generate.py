@@ -1,8 +1,8 @@
 """`llamalab generate`: continue texts with a checkpoint, streaming.
 
 The prompt is printed first, then the text as it is made, as llama2.c's run does. BOS and EOS end it. With --format or
---out the texts come whole, with what they took.
-Of several prompts the first that is not over streams; the others run beside it and follow.
+--out texts are printed as a whole, with their costs.
+Of several prompts the first unfinished one streams; the others run in the same batch and are printed after it.
 """
 
 import argparse
@@ -86,13 +86,13 @@ def run(args: argparse.Namespace) -> int:
     """Print the prompts and their continuations."""
     check_paths(args)
     prompts = _prompts(args)
-    # Everything that can be wrong with the options is said before a checkpoint is opened.
+    # Options are checked before a checkpoint is opened.
     if "" in args.stop:
         raise InputError("--stop must have at least one character; got an empty text")
     check_sampling_options(args)
     tokenizer = open_tokenizer(args)
     prompts_ids, stop_ids = _prompts_ids(args, tokenizer, prompts)
-    from llamalab.text.generate import Generation  # here: it imports torch
+    from llamalab.text.generate import Generation  # imported here: it imports torch
 
     model = open_model(args, tokenizer)
     generations = [
@@ -117,7 +117,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def streams(args: argparse.Namespace) -> bool:
-    """Whether text is printed as it is made; an answer in another form, or in a file, comes whole."""
+    """Whether text is printed as it is made; an answer in another form, or in a file, is written at the end."""
     return args.format == "table" and args.out is None
 
 

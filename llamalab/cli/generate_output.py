@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 def collected(
     tokenizer: "Tokenizer", generations: Sequence["Generation"], stops: Sequence[str], *, echo: bool
 ) -> tuple[list[str], Stopwatch]:
-    """Every text whole, and when its tokens came."""
+    """All texts, and the times of their tokens."""
     from llamalab.text.batch import stream_texts
 
     watch, texts = Stopwatch(len(generations)), [""] * len(generations)

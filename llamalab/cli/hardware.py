@@ -3,7 +3,6 @@
 import argparse
 
 from llamalab.cli.arguments import add_format
-from llamalab.cli.delivery import give
 from llamalab.cli.devices import common_device
 from llamalab.cli.output import Answer, Column, Table
 from llamalab.errors import UnavailableError
@@ -40,15 +39,10 @@ def configure(parser: argparse.ArgumentParser) -> None:
     add_format(parser)
 
 
-def run(args: argparse.Namespace) -> int:
-    """Print the table of devices, or the card of one."""
-    give(answer(args), args)
-    return 0
-
-
 def answer(args: argparse.Namespace) -> Answer:
     """The table of devices, or the card of one."""
     name = args.name or args.hardware
+    name = None if name is not None and name.strip().lower() == "all" else name
     specs = [*HARDWARE.values(), *CPUS.values(), *_this_cpu()] if name is None else [_find(name)]
     rows = [_row(spec) for spec in specs]
     table = Table(_COLUMNS, rows) if name is None else _card(specs[0], rows[0])

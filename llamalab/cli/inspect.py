@@ -7,7 +7,6 @@ from math import prod
 from llamalab.analytic.difference import unlike_llama_2
 from llamalab.arch import LlamaArch, attention_kind
 from llamalab.cli.arguments import add_format
-from llamalab.cli.delivery import give
 from llamalab.cli.output import Answer, Column, Table, option_of, thousands
 from llamalab.errors import InputError, UnavailableError
 from llamalab.files.inputs import check_exists
@@ -33,12 +32,6 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("path", nargs="?", metavar="PATH", help="a checkpoint: a file, or a folder of Meta's or HF's")
     parser.add_argument("--model", metavar="PATH", help="as PATH")
     add_format(parser)
-
-
-def run(args: argparse.Namespace) -> int:
-    """Print the headers; exit code 0 also for a sound file of another model."""
-    give(answer(args), args)
-    return 0
 
 
 def answer(args: argparse.Namespace) -> Answer:

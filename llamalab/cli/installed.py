@@ -9,13 +9,9 @@ from importlib.metadata import PackageNotFoundError, requires, version
 
 from llamalab.extras import EXTRAS
 from llamalab.plain_text import in_one_line
-from llamalab.startup.hints import TYPE_CHECKING, NamedTuple
+from llamalab.startup.hints import NamedTuple
 
-if TYPE_CHECKING:
-    pass
-
-
-IMPORTED_AS = {"nvidia-ml-py": "pynvml"}  # where the module has another name than its distribution
+IMPORTED_AS = {"nvidia-ml-py": "pynvml"}  # modules whose name differs from that of their distribution
 OLDEST_PYTHON = (3, 11)
 PIP = "python -m pip install"
 _TORCH_FOR_CPU = f"{PIP} torch --index-url https://download.pytorch.org/whl/cpu"
@@ -94,7 +90,7 @@ def check_tensorboard() -> Check | None:
 
 
 def check_extras() -> Iterator[Check]:
-    """What each extra would add, or that it is there."""
+    """A line for each extra: installed, or what it would add."""
     from importlib.util import find_spec
 
     for extra in EXTRAS:

@@ -16,7 +16,6 @@ from llamalab.cli.arguments import (
     chosen_model,
 )
 from llamalab.cli.combinations import axis, combined, models
-from llamalab.cli.delivery import give
 from llamalab.cli.find_model import take_storage
 from llamalab.cli.lengths import held_lengths
 from llamalab.cli.output import Answer, Column, Table, counted, note, percent, thousands
@@ -47,12 +46,6 @@ def configure(parser: Parser) -> None:
     add_dtypes(parser, "storage of the cache, and of the weights it is compared with")
     add_part_dtypes(parser)
     add_format(parser)
-
-
-def run(args: argparse.Namespace) -> int:
-    """Print the cache's size for the chosen model and for every other number of KV heads."""
-    give(answer(args), args)
-    return 0
 
 
 def answer(args: argparse.Namespace) -> Answer:
@@ -121,7 +114,7 @@ def _lead(arch: LlamaArch, data: dict[str, Any], weight_dtype: str) -> tuple[str
     where = f", on each of {ranks} devices" if ranks > 1 else ""
     size, weights = data["kv_bytes"], data["weight_bytes"]
     element = f"{dtype_bits(dtype) / 8:g}"
-    # Tokens that are kept, of all layers: a layer with a window keeps no more than it sees.
+    # Tokens kept, summed over layers: a layer with a window keeps no more tokens than the window has.
     kept = sum(layers * min(context, window or context) for window, layers in arch.windows)
     alike = kept == arch.n_layers * context
     factors: tuple[object, ...] = (2, arch.n_layers, arch.n_kv_heads, arch.head_dim, context, batch, element)

@@ -33,7 +33,7 @@ def run_lengths(args: argparse.Namespace) -> list[tuple[int, int]]:
 
 
 def held_lengths(args: argparse.Namespace, usual: int) -> list[int]:
-    """Tokens of each sequence when all are there: --context, or --prompt and --generate together, or `usual`.
+    """Tokens of each sequence at its end: --context, or --prompt and --generate together, or `usual`.
 
     Raises InputError for both.
     """

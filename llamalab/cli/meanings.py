@@ -1,6 +1,6 @@
 """Names of options and verbs in other tools and older versions, for advice after an unknown one."""
 
-# Options of the same meaning here, of which the first one of the verb is advised, and the other names.
+# Our options of one meaning, of which the first that the verb has is suggested, and their names elsewhere.
 _WORDS = (
     (("--context", "--prompt"), "seq seq-len seqlen sequence-length length tokens"),
     (("--context",), "ctx ctx-size context-length context-size n-ctx max-seq-len max-model-len max-context max-length"),
@@ -15,7 +15,7 @@ _WORDS = (
     (("--model",), "checkpoint weights model-path model-id model-name preset path ckpt-dir hf-repo"),
     (("--tokenizer",), "tokenizer-path vocab"),
     (("--dtype",), "precision torch-dtype"),
-    (("--weight-dtype", "--dtype"), "quantization quantize quant weight-type load-in-4bit load-in-8bit"),
+    (("--weight-dtype", "--dtype"), "quantization quantize quantise quant weight-type load-in-4bit load-in-8bit"),
     (("--kv-dtype",), "kv-cache-dtype cache-dtype cache-type cache-type-k cache-type-v"),
     (("--attention",), "attn backend attention-backend attn-implementation flash-attn"),
     (("--memory",), "vram gpu-memory ram"),

@@ -8,7 +8,6 @@ from llamalab.arch import ALWAYS_STORED, LlamaArch
 from llamalab.arch.runnable import model_refusal
 from llamalab.cli.arguments import add_dtypes, add_format
 from llamalab.cli.combinations import with_formats
-from llamalab.cli.delivery import give
 from llamalab.cli.output import Answer, Column, Table, thousands
 from llamalab.formatting import format_bytes
 from llamalab.presets import PRESETS
@@ -39,12 +38,6 @@ def configure(parser: argparse.ArgumentParser) -> None:
     """The options of `llamalab models`."""
     add_dtypes(parser, "storage of weights and KV cache")
     add_format(parser)
-
-
-def run(args: argparse.Namespace) -> int:
-    """Print every preset."""
-    give(answer(args), args)
-    return 0
 
 
 def answer(args: argparse.Namespace) -> Answer:

@@ -20,8 +20,8 @@ ANSWER_SCHEMA = 1
 class Column(NamedTuple):
     """A column of a shown table: the row's key, the title, and how a value is written.
 
-    Where a terminal is too narrow, the columns of the highest `rank` go first, of equal ones the last; the first
-    column, and those below 0, stay.
+    On a terminal that is too narrow the columns of the highest `rank` are left out first, of equal ones the last; the
+    first column, and those with a rank below 0, are always shown.
     """
 
     key: str
@@ -45,8 +45,8 @@ class Table(NamedTuple):
 class Answer:
     """What a verb found: `data` for JSON, `lead` lines and tables for people, the first table for CSV.
 
-    Lead and tables may be given as functions, which are called once somebody looks, and `data` as MadeRows: a call from
-    Python often asks for one figure of many.
+    Lead and tables may be given as functions, which are called on first use, and `data` as MadeRows: a call from Python
+    often needs one figure of many.
     """
 
     def __init__(
@@ -88,7 +88,7 @@ def note(remark: str, *, once: bool = False) -> None:
 
     With `once` it is printed a single time for a verb with many combinations.
     """
-    from llamalab.cli.remarks import HEARD, SAID  # here: an answer without remarks need not wait for it
+    from llamalab.cli.remarks import HEARD, SAID  # imported here: an answer without remarks need not wait for it
 
     text, heard, said = sentence(remark), HEARD.get(), SAID.get()
     if heard is not None:
@@ -101,7 +101,7 @@ def note(remark: str, *, once: bool = False) -> None:
 
 
 def option_of(argument: str) -> str:
-    """The option of a command line that an argument from Python is.
+    """The command-line option of an argument from Python.
 
     >>> option_of("tensor_parallel")
     '--tensor-parallel'
@@ -110,7 +110,7 @@ def option_of(argument: str) -> str:
 
 
 def keep(path: "Path", text: str, *, ours: str | None = None) -> "Path | None":
-    """Write a measurement, to a fallback place if needed, and print its path; None where only stdout took it."""
+    """Write a measurement, to a fallback place if needed, and print its path; None where it could only be printed."""
     from llamalab.errors import LlamaLabError
     from llamalab.files.outputs import keep_text
 
@@ -194,7 +194,7 @@ def _json(answer: Answer) -> str:
     in_row = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",\n      ", ": "))
 
     def shown(value: Any) -> str:
-        """As `indent` shows it, which only Python's slow encoder knows: rows of a sweep go through the fast one."""
+        """JSON laid out as with `indent`, which only a slow encoder supports: rows of a sweep use the fast one."""
         if isinstance(value, list) and value and all(map(_is_flat, value)):
             rows = (f"    {{\n      {in_row.encode(row)[1:-1]}\n    }}" for row in value)
             return "[\n" + ",\n".join(rows) + "\n  ]"

@@ -16,7 +16,6 @@ from llamalab.analytic.weight_storage import component_bytes
 from llamalab.arch import LlamaArch
 from llamalab.cli.arguments import add_dtypes, add_format, add_model, add_shared, chosen_model, some_of
 from llamalab.cli.combinations import axis, combined, models
-from llamalab.cli.delivery import give
 from llamalab.cli.output import Answer, Column, Table, percent, thousands
 from llamalab.cli.stored_models import StoredWeights, stored_model
 from llamalab.errors import InputError
@@ -49,12 +48,6 @@ def configure(parser: argparse.ArgumentParser) -> None:
         help=f"cost of a LoRA adapter of rank R beside the model; targets: {', '.join(TARGETS)}",
     )
     add_format(parser)
-
-
-def run(args: argparse.Namespace) -> int:
-    """Print the parameter count by component and by tensor."""
-    give(answer(args), args)
-    return 0
 
 
 def answer(args: argparse.Namespace) -> Answer:

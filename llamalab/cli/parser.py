@@ -23,6 +23,7 @@ setattr(argparse, "_", str)  # noqa: B010
 
 _HELP_WIDTH = 100
 _MOST_WORDS = 1000
+_SHORT_NAME = len("--abc")  # shorter names of other tools are near to too much
 
 
 class _HelpFormatter(argparse.RawDescriptionHelpFormatter):
@@ -60,7 +61,7 @@ class Parser(argparse.ArgumentParser):
         return "".join(f"{piece}\n" for line in text.splitlines() for piece in folded(line, width))
 
     def rename(self, old: str, new: str) -> None:
-        """Let `old` be understood as `new`, with a note; it is in no help."""
+        """Accept `old` as another name of `new`, with a note; it is not in the help."""
         self.renamed[old] = new
 
     @property
@@ -71,7 +72,7 @@ class Parser(argparse.ArgumentParser):
         ]
 
     def takes_value(self, option: str) -> bool | None:
-        """Whether a value follows it, as none follows a flag; None where there is no such option."""
+        """Whether the option takes a value; None where there is no such option."""
         action = self._option_string_actions.get(self.renamed.get(option, option))
         return None if action is None else action.nargs != 0
 
@@ -87,7 +88,7 @@ class Parser(argparse.ArgumentParser):
         self._refuse_empty(words)
         places = [action for action in self._actions if not action.option_strings]
         if len(places) > 1 and any(action.nargs in ("?", "*") for action in places):
-            return self.parse_intermixed_args(words)  # an option between two places ends none of them
+            return self.parse_intermixed_args(words)  # options may stand between positional arguments
         return self.parse_args(words)
 
     def _read_plain(self, words: list[str]) -> argparse.Namespace | None:
@@ -132,9 +133,9 @@ class Parser(argparse.ArgumentParser):
         return plain, vars(self.parse_args([]))
 
     def _refuse_empty(self, words: list[str]) -> None:
-        """Raise InputError where nothing is given for a name, a number or a path: a text alone may be empty."""
+        """Raise InputError for an empty name, number or path; only a text may be empty."""
         places, named, options = [one for one in self._actions if not one.option_strings], 0, True
-        taken = False  # by the option before it
+        taken = False  # whether the option before the word takes it
         for word, following in pairwise((*words, None)):
             name, equals, value = str(word).partition("=")
             action = self._option_string_actions.get(name) if options and not taken else None
@@ -173,7 +174,7 @@ class Parser(argparse.ArgumentParser):
 
     def _sentence(self, message: str) -> str:
         see = f"see {self.prog} --help"
-        # Said before what is missing, or has no such value: -ngl of another tool is read as -n with the value gl.
+        # Reported first: argparse reads -ngl of another tool as -n with the value gl.
         known = self._option_string_actions
         foreign = [
             name for name in self._given if re.fullmatch(r"-[a-z]{2,}|--[a-z][a-z-]*", name) and name not in known
@@ -191,6 +192,8 @@ class Parser(argparse.ArgumentParser):
             if wrong := re.fullmatch(r"invalid (int|float) value: (.*)", option[2]):
                 kind = "a whole number" if wrong[1] == "int" else "a number"
                 return f"{name} must be {kind}; got {wrong[2]}; {see}"
+            if not name.startswith("-"):  # an argument, which its sentence names
+                return option[2]
             return self._as_written(option[1].split("/"), option[2]) or f"{name}: {option[2]}; {see}"
         if needed := re.fullmatch(r"one of the arguments (.*) is required", message):
             return f"one of {' or '.join(needed[1].split())} must be given; got neither; {see}"
@@ -199,7 +202,7 @@ class Parser(argparse.ArgumentParser):
         return f"{message}; {see}"
 
     def _as_written(self, names: list[str], said: str) -> str | None:
-        """What our own types say, which begins with a name of the option, with the name that was written; else None."""
+        """The message of one of our own types, with the option's name as it was written; None for any other."""
         begun = next((name for name in sorted(names, key=len, reverse=True) if said.startswith(name)), None)
         written = [name for name in self._given if name in names]
         return None if begun is None else (written or [begun])[-1] + said[len(begun) :]
@@ -215,11 +218,18 @@ class Parser(argparse.ArgumentParser):
         """The option of the same meaning, else the nearest in spelling, if one is near."""
         from difflib import get_close_matches
 
-        from llamalab.cli.meanings import MEANT  # here: only a mistake needs it
+        from llamalab.cli.meanings import MEANT  # imported here: only a mistake needs it
 
         known = self.options
-        meant = [name for name in MEANT.get(option.lower(), ()) if name.partition(" ")[0] in known]
+
+        def ours(name: str) -> list[str]:
+            return [one for one in MEANT.get(name, ()) if one.partition(" ")[0] in known]
+
+        meant = ours(option.lower())
         if not meant:
-            near = get_close_matches(option, [*known, *self.renamed], n=1, cutoff=0.7)
-            meant = [self.renamed.get(name, name) for name in near]
+            others = [name for name in MEANT if len(name) > _SHORT_NAME and ours(name)]
+            near = get_close_matches(option, [*known, *self.renamed, *others], n=1, cutoff=0.7)
+            meant = [
+                self.renamed.get(name, name) if name in (*known, *self.renamed) else ours(name)[0] for name in near
+            ]
         return f"did you mean {meant[0]}?" if meant else f"see {self.prog} --help"

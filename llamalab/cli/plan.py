@@ -17,7 +17,6 @@ from llamalab.cli.arguments import (
     bytes_of_option,
 )
 from llamalab.cli.combinations import axis, combined, models
-from llamalab.cli.delivery import give
 from llamalab.cli.devices import one_device
 from llamalab.cli.find_model import find_model, short_name
 from llamalab.cli.lengths import add_lengths, run_lengths
@@ -75,12 +74,6 @@ def configure(parser: Parser) -> None:
     add_dtypes(parser, "of weights, activations and KV cache")
     add_part_dtypes(parser)
     add_format(parser)
-
-
-def run(args: argparse.Namespace) -> int:
-    """Print the ranking; DoesNotFitError where no split can be run."""
-    give(answer(args), args)
-    return 0
 
 
 def answer(args: argparse.Namespace) -> Answer:

@@ -160,6 +160,8 @@ def _room(spec: HardwareSpec) -> str:
 
 
 def _split_words(case: Case, split: dict[str, Any] | None) -> tuple[str, ...]:
+    if (stages := case.work.layer_parallel) > 1:
+        return (f"  split PP {stages}: the stack shares out layers, and its devices work one after the other",)
     if not split:
         return ()
     sending, idle = split["communication_share"], split["bubble_share"]

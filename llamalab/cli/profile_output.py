@@ -37,7 +37,7 @@ def profile_answer(profiles: "list[Profile]") -> Answer:
 
 
 def _of(table: "DataTable") -> Table:
-    """A table of the page in a terminal, without the columns of which nothing is known."""
+    """A table of the page for a terminal, without columns whose values are all unknown."""
     known = [column for column in table.columns if any(row[column.key] is not None for row in table.rows)]
     return Table(tuple(Column(one.key, one.title, one.show) for one in known), table.rows, table.caption)
 

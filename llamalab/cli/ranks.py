@@ -9,6 +9,7 @@ import os
 import sys
 from collections.abc import Callable, Sequence
 
+from llamalab.cli.delivery import run_module
 from llamalab.cli.parser import Parser
 from llamalab.errors import InputError, LlamaLabError
 from llamalab.startup.hints import Any, NoReturn
@@ -49,7 +50,7 @@ def run_verb(module: Any, args: argparse.Namespace, argv: Sequence[str], spoken:
     args.team, asked = None, args.tensor_parallel
     if not is_rank():
         if (asked or 1) == 1:
-            return int(module.run(args))
+            return run_module(module, args)
         _check_shares(args, asked)
         from llamalab.parallel.launch import launch
 
@@ -74,7 +75,7 @@ def _check_shares(args: argparse.Namespace, ranks: int) -> None:
 
 
 def _gone(code: int) -> NoReturn:
-    """End without the interpreter's shutdown, which may wait for ranks that are gone."""
+    """End without the interpreter's shutdown, which may wait for ranks that are gone and abort in torch's threads."""
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(code)
@@ -82,13 +83,13 @@ def _gone(code: int) -> NoReturn:
 
 def _led(module: Any, args: argparse.Namespace, team: Any) -> int:
     args.team = team
-    code = int(module.run(args))
+    code = run_module(module, args)
     team.end()
     return code
 
 
 def _as_rank(lead: Callable[[Any], int], place: Any, device: str, spoken: int | None) -> int:
-    from llamalab.parallel.manners import LOST, RankWatch, is_loss
+    from llamalab.parallel.rank_watch import LOST, RankWatch, is_loss
     from llamalab.parallel.team import Team
 
     watch, team = RankWatch().begin(), None
@@ -100,7 +101,6 @@ def _as_rank(lead: Callable[[Any], int], place: Any, device: str, spoken: int | 
         else:
             team.follow()
             code = 0
-        return code
     except (KeyboardInterrupt, SystemExit):
         _gone(130)  # the launcher reports it; unfinished work is unwound, and peers may be gone already
     except Exception as error:
@@ -118,3 +118,4 @@ def _as_rank(lead: Callable[[Any], int], place: Any, device: str, spoken: int | 
     finally:
         sys.stdout.flush()
         watch.leave(code)
+    _gone(code)

@@ -71,7 +71,7 @@ def _drawn(record: "Record", stack: str | None, hardware: str | None) -> tuple[s
     try:
         return render(record, *beside, stack=stack, hardware=hardware), remarks
     except Exception as error:
-        # A failure to draw other people's measurements must not cost the page of this run.
+        # A failure to draw other people's measurements must not prevent the page of this run.
         if not any(beside):
             raise
         html = render(record, stack=stack, hardware=hardware)

@@ -18,7 +18,7 @@ MEASURED_SHARE = 0.8  # of the time, where a calibration follows
 
 
 def measure_and_show(args: argparse.Namespace) -> int:
-    """Measure and write the record; only then calibrate, draw and judge, none of which can cost the measurement."""
+    """Measure and write the record, then calibrate and draw: an error there does not lose the measurement."""
     if args.out is not None:
         check_page(Path(args.out))
     if args.tokenizer is not None:
@@ -39,7 +39,7 @@ def measure_and_show(args: argparse.Namespace) -> int:
     read = read_sentence(args.model, weights, args.text, args.tokenizer)
     deadline = Deadline(_SECONDS["small" if weight_bytes(arch, args.dtype) < SMALL_MODEL_BYTES else "large"])
     place = resolve_device(device)
-    # Those that are kept are of a process with all processors, and a rank has its share of them.
+    # Stored constants are those of a process with all processors; a rank has its share of them.
     alone = getattr(args, "team", None) is None
     constants = constants_here.kept_constants(place, args.dtype, args.weight_dtype) if alone else None
     share = 1.0 if constants else MEASURED_SHARE

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from llamalab.records.record import Record
 
 
-def _tell(args: argparse.Namespace, answer: Answer) -> None:
+def _print(args: argparse.Namespace, answer: Answer) -> None:
     """Print the first lines of an answer, or all of it, by --format."""
     shown = "\n".join(map(printable, answer.lead)) if args.format == "table" else answer_text(answer, args.format)
     print(shown, flush=True)
@@ -27,7 +27,7 @@ def show_record(record: "Record", args: argparse.Namespace) -> int:
 
     page = Path(args.out or default_page(record.model, record.environment.device))
     size, remarks = write_report(record, page, args.stack, args.hardware)
-    _tell(args, report_answer(record))
+    _print(args, report_answer(record))
     for remark in (*record.notes, *_uncalibrated(record), *remarks, f"the page is {page} ({format_bytes(size)})"):
         note(remark)
     return 0
@@ -66,7 +66,7 @@ def show_profiles(args: argparse.Namespace, text: str) -> int:
         f"{one.model}, {one.kind}, {phase.phase}: {largest_parts(phase)}" for one in profiles for phase in one.phases
     ]
     answer = profile_answer(profiles)
-    _tell(args, Answer(answer.data, tuple(lead), answer.tables))
+    _print(args, Answer(answer.data, tuple(lead), answer.tables))
     for remark in (remark for profile in profiles for remark in profile.notes):
         note(remark)
     note(f"the page is {page} ({format_bytes(len(html.encode()))})")
@@ -84,7 +84,7 @@ def show_bench(args: argparse.Namespace, text: str) -> int:
     html = render_bench(rows)
     write_files({}, page, html)
     lead = tuple("  ".join(row[:5]) for row in bench_table(rows).shown)
-    _tell(args, Answer({"rows": rows}, lead, (Table(tuple(Column(key, key) for key in rows[0]), rows),)))
+    _print(args, Answer({"rows": rows}, lead, (Table(tuple(Column(key, key) for key in rows[0]), rows),)))
     note(f"the page is {page} ({format_bytes(len(html.encode()))})")
     return 0
 
@@ -101,7 +101,7 @@ def show_training(args: argparse.Namespace, text: str) -> int:
     write_files({}, page, html)
     found = against(run)
     lead = tuple("  ".join(row) for row in found.shown)
-    _tell(args, Answer(dict(run), lead, (Table(tuple(Column(key, key) for key in found.rows[0]), found.rows),)))
+    _print(args, Answer(dict(run), lead, (Table(tuple(Column(key, key) for key in found.rows[0]), found.rows),)))
     note(f"the page is {page} ({format_bytes(len(html.encode()))})")
     return 0
 

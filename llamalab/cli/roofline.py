@@ -5,7 +5,6 @@ import argparse
 from llamalab.analytic.forecast import Forecast, forecast
 from llamalab.cli.arguments import add_format, file_path
 from llamalab.cli.combinations import with_formats
-from llamalab.cli.delivery import give
 from llamalab.cli.output import Answer, Column, Table, note, percent
 from llamalab.cli.parser import Parser
 from llamalab.cli.predicted_rows import predicted_rows
@@ -46,12 +45,6 @@ def configure(parser: Parser) -> None:
     add_format(parser)
 
 
-def run(args: argparse.Namespace) -> int:
-    """Print the limits in words and the roofline as text, and draw it where --svg is given."""
-    give(answer(args), args)
-    return 0
-
-
 def answer(args: argparse.Namespace) -> Answer:
     """The limits in words and the roofline as text; drawn where args.svg is a path; of several runs a row each."""
     chosen = list(cases(args))
@@ -65,7 +58,7 @@ def answer(args: argparse.Namespace) -> Answer:
 
 
 def _summary(args: argparse.Namespace, case: Case) -> dict[str, Any]:
-    """A run in a row: the time of each phase, and how much of it each limit has."""
+    """A run in a row: the time of each phase, and the share of each limit in it."""
     work = case.work
     row: dict[str, Any] = {"model": case.model, "hardware": case.spec.name, "prompt": work.prompt}
     row |= {"generate": work.generate, "batch": work.batch, "tensor_parallel": work.devices}
@@ -100,7 +93,7 @@ def _one(args: argparse.Namespace, case: Case) -> Answer:
         "ops": rows,
     }
     if args.svg:
-        from llamalab.files.outputs import write_text  # here: a table needs no file
+        from llamalab.files.outputs import write_text  # imported here: a table needs no file
 
         write_text(args.svg, _svg(case, rows, peak, bandwidth))
         note(f"wrote {args.svg}")
@@ -133,7 +126,7 @@ _SUMMARY = (
 
 
 def _place(row: dict[str, Any]) -> dict[str, Any]:
-    """Where an operation lies: all its FLOPs, vector ones too, over its bytes and its time."""
+    """The place of an operation in the chart: all its FLOPs, vector ones too, over its bytes and over its time."""
     work, moved = row["flops"] + row["vector_flops"], row["bytes"]
     return {"intensity": work / moved, "flops_per_s": work / row["time_s"] if work else 0.0, "share": 0.0}
 

@@ -34,11 +34,8 @@ from llamalab.cli.lengths import add_lengths, run_lengths
 from llamalab.cli.parser import Parser
 from llamalab.errors import InputError, UnavailableError, UnknownNameError
 from llamalab.hardware import HardwareSpec
-from llamalab.startup.hints import TYPE_CHECKING, NamedTuple
+from llamalab.startup.hints import NamedTuple
 from llamalab.units import DTYPES
-
-if TYPE_CHECKING:
-    pass
 
 
 class Case(NamedTuple):
@@ -161,10 +158,9 @@ def cases(args: argparse.Namespace) -> Iterator[Case]:
     devices = {dtype: chosen_devices(args.hardware, dtype) for dtype in args.dtype}
     known = devices[args.dtype[0]]
     if args.threads and not any(_takes_threads(args, spec) for spec in known):
-        raise InputError(
-            "--threads must be given for a CPU of the table, by stack: --hardware ryzen-7950x; "
-            f"got {', '.join(spec.name for spec in known)}"
-        )
+        first, *others = (spec.name for spec in known)
+        got = f"{first} and {len(others)} more" if others else first
+        raise InputError(f"--threads must be given for a CPU of the table, by stack: --hardware ryzen-7950x; got {got}")
     if args.basis is None and all(spec.measured for spec in known):
         args.basis = "calibrated"  # and with it the plain model, whose kernels were calibrated
     shapes = product(run_lengths(args), args.batch, _splits(args))
@@ -193,7 +189,7 @@ def _formats(args: argparse.Namespace) -> list[dict[str, str | None]]:
 
 
 def _as_run(args: argparse.Namespace, spec: HardwareSpec, work: Workload) -> Workload:
-    """The run as the stack does it; as it was asked for where none is named or it has no constants for the device."""
+    """The run with the stack's settings; unchanged where no stack is named or it has no constants for the device."""
     name = _stack(args, spec)
     if name is None:
         return work

@@ -10,8 +10,8 @@ _ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 _Handlers = dict[signal.Signals, Any]
 
 
-class ended_as_by_signal:  # noqa: N801  # a context, called as the functions of contextlib are, which takes 1 ms
-    """While a command runs, a signal that ends it unwinds it; what ignores the signal, as nohup, goes on doing so."""
+class ended_as_by_signal:  # noqa: N801  # a context without contextlib, whose import takes 1 ms
+    """While a command runs, a signal that ends it unwinds it first; ignored signals, as under nohup, stay ignored."""
 
     def __enter__(self) -> None:
         self._before: _Handlers = {}
@@ -19,7 +19,7 @@ class ended_as_by_signal:  # noqa: N801  # a context, called as the functions of
             for number in (signal.SIGTERM, signal.SIGHUP):
                 if signal.getsignal(number) == signal.SIG_DFL:
                     self._before[number] = signal.signal(number, _end)
-        except ValueError:  # not in the main thread: signals are its business
+        except ValueError:  # not in the main thread, which alone handles signals
             pass
         self._finder = TorchInOnePiece()
         sys.meta_path.insert(0, self._finder)
@@ -34,7 +34,7 @@ def _end(number: int, frame: FrameType | None) -> NoReturn:
 
 
 class TorchInOnePiece:
-    """Finder that lets nothing interrupt torch while it loads.
+    """Finder that holds signals back while torch loads.
 
     Its C++ imports Python modules, and drops what is raised in them, or aborts: Ctrl-C would be lost or end in a crash.
     """
@@ -67,7 +67,7 @@ class signals_held_back:  # noqa: N801
         self._before: _Handlers = {}
         try:
             for number in _ENDING:
-                if callable(signal.getsignal(number)):  # whatever ignores it, or is not Python's, stays
+                if callable(signal.getsignal(number)):  # ignored signals and handlers outside of Python stay
                     self._before[number] = signal.signal(number, lambda number, _: self._came.append(number))
         except ValueError:  # not in the main thread, which alone is interrupted
             pass

@@ -79,7 +79,7 @@ def stored_model(model: str | LlamaArch) -> StoredWeights | None:
         return StoredWeights(arch, found.bytes, found.kind, _dtype(found), each, found.embedding_bytes)
     if path.is_dir() and (path / "params.json").is_file() and not any(path.glob("*.pth")):
         return None
-    from llamalab.checkpoints import survey  # here: it imports torch
+    from llamalab.checkpoints import survey  # imported here: it imports torch
 
     survey_ = survey(path)
     entries = [_Entry(one.name, one.dtype, one.nbytes, _product(one.shape)) for one in survey_.stored]

@@ -13,7 +13,7 @@ from llamalab.errors import InputError, UnavailableError
 from llamalab.formatting import format_bytes, format_rate, format_seconds
 from llamalab.startup.hints import Any
 
-ASSUMED = "tensorrt-llm"  # shipped constants: kernels as servers fuse them, and the host of its 0.5
+ASSUMED = "tensorrt-llm"  # the row of the shipped constants: fused kernels, and the host's times of TensorRT-LLM 0.5
 SWEEP_KEYS = (
     "model",
     "hardware",
@@ -59,14 +59,14 @@ SWEEP_COLUMNS = (
 
 
 def stack_name(constants: Basis) -> str | None:
-    """The stack that constants are of: None where they were measured here, or are a bound."""
+    """The stack of the constants; None where they were measured here, or are a bound."""
     if isinstance(constants, StackConstants):
         return constants.stack.name
     return ASSUMED if constants.basis.startswith("shipped") else None
 
 
 def sweep(args: argparse.Namespace) -> Iterator[dict[str, Any]]:
-    """A row per combination, as it is computed; times are None, with the reason, where there can be none."""
+    """A row per combination, as it is computed; times that cannot be predicted are None, with the reason."""
     known: dict[tuple[str, str, str | None, int], Any] = {}
     for case in cases(args):
         place = case.spec.name, case.work.dtype, case.work.weight_dtype, case.work.tensor_parallel
@@ -83,8 +83,8 @@ def _row(case: Case, known: Any) -> dict[str, Any]:
     row = dict.fromkeys(SWEEP_KEYS) | {
         "model": case.model,
         "hardware": case.spec.name,
-        "tensor_parallel": work.devices,
-        "pipeline_parallel": split.pipeline,
+        "tensor_parallel": work.tensor_parallel,
+        "pipeline_parallel": split.pipeline * work.layer_parallel,  # a stack may share a model out by layers
         "context_parallel": split.context,
         "replicas": split.replicas,
         "prompt": work.prompt,

@@ -6,7 +6,6 @@ from math import prod
 from llamalab.arch import LlamaArch
 from llamalab.cli.arguments import add_counts, add_dtypes, add_format
 from llamalab.cli.combinations import axis, combined, models
-from llamalab.cli.delivery import give
 from llamalab.cli.find_model import find_model
 from llamalab.cli.output import Answer, Column, Table
 from llamalab.cli.parser import Parser
@@ -35,12 +34,6 @@ def configure(parser: Parser) -> None:
     add_counts(parser, "--batch", "sequences (default: 1)", default=None)
     add_dtypes(parser, "of the activations; logits are always fp32")
     add_format(parser)
-
-
-def run(args: argparse.Namespace) -> int:
-    """Print every point, with sizes where a model is named."""
-    give(answer(args), args)
-    return 0
 
 
 def answer(args: argparse.Namespace) -> Answer:

@@ -3,13 +3,13 @@
 import os
 import sys
 
-from llamalab.cli.output import Answer, Table, cell_text, cells_of, is_right, lines_of, widths_of
+from llamalab.cli.output import Answer, Table, cell_text, cells_of, counted, is_right, lines_of, widths_of
 from llamalab.plain_text import printable
 
 LEAST_WIDTH = 40
 _GAP = 2  # between columns
-_LEAST_TEXT = 30  # characters of a last column that words are put below each other in
-_LEAST_CELL = 16  # characters, below which words are not put below each other
+_LEAST_TEXT = 30  # characters: the least width of a last column of text, which is wrapped
+_LEAST_CELL = 16  # characters, below which text is not wrapped
 _BOLD, _DIM, _PLAIN = "\033[1m", "\033[2m", "\033[0m"
 
 
@@ -26,7 +26,7 @@ def fitted_to_terminal(answer: Answer, *, verbose: bool = False) -> str:
         left_out += len(table.columns) - len(kept.columns)
         blocks.append(_table(kept, width, colour))
     if left_out:
-        blocks.append(_coloured(f"{left_out} columns do not fit; -v shows them", _DIM, colour))
+        blocks.append(_coloured(f"{counted(left_out, 'column')} left out for width; -v shows all", _DIM, colour))
     return "\n\n".join(blocks)
 
 
@@ -51,7 +51,7 @@ def shows_colour() -> bool:
 def narrowed(table: Table, width: int) -> Table:
     """A table without the columns that make it wider than `width`: the least important first."""
     widths = widths_of(cells_of(table))
-    if not is_right(table)[-1]:  # a text goes on below itself
+    if not is_right(table)[-1]:  # text is wrapped
         widths[-1] = min(widths[-1], _LEAST_TEXT)
     kept = list(range(len(widths)))
     while sum(widths[one] for one in kept) + _GAP * (len(kept) - 1) > width:
@@ -80,7 +80,7 @@ def wrapped(line: str, width: int) -> list[str]:
 
 
 def folded(line: str, width: int) -> list[str]:
-    """A line of help in pieces no wider than `width`: words as `wrapped`, a|list|of|words after a stroke.
+    """A line of help in pieces no wider than `width`: words as `wrapped`, a|list|of|words after a `|`.
 
     A command that goes on ends in a backslash, so that it can be pasted.
 
@@ -97,7 +97,7 @@ def folded(line: str, width: int) -> list[str]:
 
 
 def behind(line: str, start: int, width: int) -> list[str]:
-    """A row whose last cell, which begins at `start`, goes on below itself where it is too long.
+    """A row with its last cell, which begins at `start`, wrapped below itself where it is too long.
 
     >>> behind("name  a text of several words", 6, 24)
     ['name  a text of several', '        words']

@@ -126,7 +126,7 @@ def open_tokenizer(args: argparse.Namespace) -> "Tokenizer":
 def open_model(args: argparse.Namespace, tokenizer: "Tokenizer") -> "Transformer":
     """The checkpoint. Raises InputError where the tokenizer is of another vocabulary, padding and added pieces aside.
 
-    A checkpoint's own tokenizer may have any number of rows less; one that was named must be near.
+    A checkpoint's own tokenizer may be smaller by any number of pieces; one that was named by at most MOST_PADDING.
     """
     from llamalab.parallel.models import load_model
 

@@ -39,7 +39,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Do it."""
+    """Train, encode, decode or show, as the options say."""
     if args.model is not None:
         if args.action == "train":
             raise InputError("--model must name a tokenizer that is there; train makes one; give IN.txt and OUT.model")

@@ -8,7 +8,6 @@ import argparse
 
 from llamalab.choices import ACTIVATION_DTYPES, TEXT_DEVICES
 from llamalab.cli.arguments import add_format, add_place, one_of
-from llamalab.cli.delivery import give
 from llamalab.cli.output import Answer, Column, Table, percent
 from llamalab.cli.parser import Parser
 from llamalab.cli.text_options import check_paths, open_model, open_tokenizer
@@ -54,12 +53,6 @@ def configure(parser: Parser) -> None:
     )
     add_place(parser, TEXT_DEVICES, "cpu")
     add_format(parser)
-
-
-def run(args: argparse.Namespace) -> int:
-    """Print the walk."""
-    give(answer(args), args)
-    return 0
 
 
 def answer(args: argparse.Namespace) -> Answer:

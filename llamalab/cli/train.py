@@ -4,7 +4,6 @@ import argparse
 from pathlib import Path
 
 from llamalab.cli.arguments import MODEL_HELP, add_choice, add_count, add_format
-from llamalab.cli.delivery import give
 from llamalab.cli.find_model import find_model, short_name
 from llamalab.cli.output import Answer, note
 from llamalab.cli.parser import Parser
@@ -53,12 +52,6 @@ def configure(parser: Parser) -> None:
     add_format(parser)
 
 
-def run(args: argparse.Namespace) -> int:
-    """Train, print the steps, and write the checkpoint where --run is given."""
-    give(answer(args), args)
-    return 0
-
-
 def answer(args: argparse.Namespace) -> Answer:
     """The steps taken, with the predictions. Raises InputError where a run cannot be resumed with these options."""
     check_exists(args.tokenizer, "tokenizer")
@@ -98,7 +91,7 @@ def answer(args: argparse.Namespace) -> Answer:
 
 
 def _check_outputs(args: argparse.Namespace) -> None:
-    """Say before any work whether the run's own files can be written."""
+    """Check before any work that the run's own files can be written."""
     if args.run is not None:
         check_target(Path(args.run) / RUN_FILE, ours='"held_out_loss"')
     if (curve := _curve_path(args)) is not None:

@@ -24,7 +24,6 @@ from llamalab.cli.arguments import (
     one_of,
 )
 from llamalab.cli.combinations import axis, combined, models
-from llamalab.cli.delivery import give
 from llamalab.cli.device_memory import DEVICE_COLUMNS, device_memory, devices_that_hold
 from llamalab.cli.devices import chosen_devices
 from llamalab.cli.output import Answer, Column, Table, counted
@@ -80,12 +79,6 @@ def configure(parser: Parser) -> None:
     words = TRAINING_QUESTIONS
     parser.add_argument("--solve", type=one_of("--solve", words), metavar="|".join(words), help=about)
     add_format(parser)
-
-
-def run(args: argparse.Namespace) -> int:
-    """Print every recomputation level; DoesNotFitError where the chosen one does not fit into the memory."""
-    give(answer(args), args)
-    return 0
 
 
 def answer(args: argparse.Namespace) -> Answer:
@@ -150,10 +143,9 @@ def _data(model: str, step: TrainingStep) -> dict[str, Any]:
         "documents": list(step.documents),
     }
     chosen = next(row for row in rows if row["chosen"])
-    return {
-        "model": model, "inputs": inputs, "basis": "counted; the margin is beside the sum", **chosen,
-        "margin": step.memory.margin._asdict(), "levels": rows, "kept_by_block": [item._asdict() for item in kept],
-    }  # fmt: skip
+    tables = {"levels": rows, "kept_by_block": [item._asdict() for item in kept]}
+    margin = {"basis": "counted; the margin is beside the sum", "margin": step.memory.margin._asdict()}
+    return {"model": model, "inputs": inputs, **margin, **chosen, **tables}
 
 
 def _level(step: TrainingStep) -> dict[str, Any]:
@@ -192,16 +184,17 @@ def _parts(step: TrainingStep) -> str:
 
 
 def _room_words(data: dict[str, Any], sizes: dict[str, int]) -> list[str]:
-    """What was looked for, and what is left of the memory."""
+    """The solved setting and the memory left, in words."""
     inputs, lines = data["inputs"], []
     if data["solved"] is not None:
-        lines.append("  " + {
+        words = {
             "batch": f"at most {counted(inputs['batch'], 'sequence')} in a step",
             "context": f"at most {counted(inputs['context'], 'token')} in each sequence",
             "weights": f"{inputs['dtype']} is the widest type that fits",
             "ranks": f"at least {counted(inputs['tensor_parallel'], 'device')}",
             "recompute": f"at least {data['recompute']} recomputation",
-        }[data["solved"]])  # fmt: skip
+        }
+        lines.append(f"  {words[data['solved']]}")
     if "left_bytes" in data:
         (name,) = sizes
         lines.append(

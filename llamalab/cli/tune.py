@@ -3,7 +3,7 @@
 import argparse
 
 from llamalab.analytic.fine_tuning import tuning_memory, tuning_work
-from llamalab.analytic.lora import TARGETS, Lora
+from llamalab.analytic.lora import TARGETS, Lora, named_targets
 from llamalab.analytic.optimizers import OPTIMIZERS
 from llamalab.analytic.saved_activations import IMPLEMENTATIONS, TRAINED_WITH
 from llamalab.analytic.training import RECOMPUTE
@@ -23,7 +23,6 @@ from llamalab.cli.arguments import (
     some_of,
 )
 from llamalab.cli.combinations import axis, combined, models
-from llamalab.cli.delivery import give
 from llamalab.cli.output import Answer, Column, Table
 from llamalab.cli.packing import add_packing, documents_of, said_of
 from llamalab.cli.parser import Parser
@@ -91,12 +90,6 @@ def configure(parser: Parser) -> None:
     parser.add_argument("--solve", type=one_of("--solve", STEP_QUESTIONS), metavar="|".join(STEP_QUESTIONS), help=about)
     parser.add_argument("--utilisation", type=float, default=0.4, help="of the peak, model FLOPs (default: 0.4)")
     add_format(parser)
-
-
-def run(args: argparse.Namespace) -> int:
-    """Print the costs of a step; DoesNotFitError where it does not fit into --memory or --hardware."""
-    give(answer(args), args)
-    return 0
 
 
 def answer(args: argparse.Namespace) -> Answer:
@@ -184,8 +177,7 @@ def _adapters(args: argparse.Namespace) -> Lora | None:
         raise InputError(f"--{given.replace('_', '-')} must come with --method {needed}; got --method {args.method}")
     if args.method == "full":
         return None
-    targets = TARGETS if args.targets is None else (part.strip() for part in args.targets.split(","))
-    return Lora(args.rank or 16, tuple(targets))
+    return Lora(args.rank or 16, named_targets((args.targets or "all").split(",")))
 
 
 def _device(args: argparse.Namespace, dtype: str) -> tuple[str, int | None, float | None]:

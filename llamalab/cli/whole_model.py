@@ -4,7 +4,7 @@ import os
 from argparse import Namespace
 
 _CONFIG_BESIDE = {".index.json": "config.json", ".safetensors": "config.json", ".pth": "params.json"}
-_NAMED = ("model", "path", "source")  # what verbs call the model that they are given
+_NAMED = ("model", "path", "source", "file")  # the options that name a model
 
 
 def whole_model(path: str) -> str:

@@ -202,7 +202,7 @@ def run_of_prediction(data: dict[str, Any], name: str) -> Run:
             if total_s is not None:
                 ops = tuple(_predicted(row) for row in data["ops"] if row["phase"] == phase)
                 phases.append(RunPhase(phase, phase, total_s, (), batch, new, context, ops, basis="predicted"))
-        settings = {"hardware": data["hardware"], "basis": data["basis"], **{k: v for k, v in inputs.items() if v}}
+        settings = {"basis": data["basis"], **{k: v for k, v in inputs.items() if v}}
         return Run(name, _OURS, tuple(phases), settings, data["model"], data["hardware"], inputs["dtype"])
     except (KeyError, TypeError) as error:
         raise FormatError(f"{name} must be what llamalab predict prints; {error} is missing or wrong") from None

@@ -9,7 +9,8 @@ from llamalab.analytic.op import Op
 from llamalab.analytic.pass_shape import PassShape
 from llamalab.analytic.rank_costs import RankCosts
 from llamalab.analytic.rank_gains import RankGains, rank_gains
-from llamalab.analytic.roofline import Rates, known_rates, predict_op
+from llamalab.analytic.rate_constants import Constants
+from llamalab.analytic.roofline import Prediction, known_rates, predict_op
 from llamalab.arch import LlamaArch
 from llamalab.errors import InputError
 from llamalab.records.ranks import RanksPass, RankTime
@@ -53,6 +54,21 @@ class RanksPhase:
     def predicted_split(self) -> RankTime | None:
         """Predicted own work, sending and waiting of a rank; None where a class has no constants."""
         return self._split(self.run.ranks)
+
+    @cached_property
+    def interval_s(self) -> tuple[float, float] | None:
+        """Low and high end of the predicted seconds; None without a prediction."""
+        found = self._predicted(self.run.ranks)
+        if found is None or self._constants is None or self.predicted_s is None:
+            return None
+        low, high = self._constants.interval(self.predicted_s, sum(op.count * one.bound_s for op, one in found))
+        return None if high is None else (low, high)
+
+    @property
+    def lacking(self) -> tuple[str, ...]:
+        """The classes of its operations without constants, for which the pass is not predicted."""
+        rates = {} if self._constants is None else self._constants.rates
+        return tuple(sorted({op.rate_class for op in self._ops(self.run.ranks) if known_rates(op, rates) is None}))
 
     @property
     def error(self) -> float | None:
@@ -112,22 +128,21 @@ class RanksPhase:
         return None
 
     @cached_property
-    def _rates(self) -> dict[str, Rates]:
-        return self._rates_in(None if self.record.ranks is None else self.record.ranks.constants)
+    def _constants(self) -> Constants | None:
+        return self._constants_in(None if self.record.ranks is None else self.record.ranks.constants)
 
     @cached_property
-    def _rates_alone(self) -> dict[str, Rates]:
-        return self._rates_in(self.record.constants) or self._rates
+    def _constants_alone(self) -> Constants | None:
+        return self._constants_in(self.record.constants) or self._constants
 
-    def _rates_in(self, data: dict[str, Any] | None) -> dict[str, Rates]:
-        return {} if data is None else dict(parsed_constants(data, "the record's constants", self.record.dtype).rates)
+    def _constants_in(self, data: dict[str, Any] | None) -> Constants | None:
+        return None if data is None else parsed_constants(data, "the record's constants", self.record.dtype)
 
     def _gains(self, ranks: int) -> RankGains | None:
         found = self._predicted(ranks)
-        return None if found is None else rank_gains(found, ranks)
+        return None if found is None else rank_gains([(op, one.time_s) for op, one in found], ranks)
 
-    def _predicted(self, ranks: int) -> list[tuple[Op, float]] | None:
-        found, constants = [], self._rates if ranks > 1 else self._rates_alone
+    def _ops(self, ranks: int) -> tuple[Op, ...]:
         shape = PassShape(
             new_tokens=self.run.new_tokens,
             context_tokens=self.run.context_tokens,
@@ -137,19 +152,26 @@ class RanksPhase:
             attention=self.run.attention,
             tensor_parallel=ranks,
         )
-        for op in model_ops(self.arch, shape, self.record.kept):
-            rates = known_rates(op, constants)
+        return model_ops(self.arch, shape, self.record.kept)
+
+    def _predicted(self, ranks: int) -> list[tuple[Op, Prediction]] | None:
+        constants = self._constants if ranks > 1 else self._constants_alone
+        if constants is None:
+            return None
+        found = []
+        for op in self._ops(ranks):
+            rates = known_rates(op, constants.rates)
             if rates is None:
                 return None
-            found.append((op, predict_op(op, rates).time_s))
+            found.append((op, predict_op(op, rates)))
         return found
 
     def _split(self, ranks: int) -> RankTime | None:
         found = self._predicted(ranks)
         if found is None:
             return None
-        communication_s = sum(op.count * seconds for op, seconds in found if op.kind == "collective")
-        rows_s = sum(op.count * seconds for op, seconds in found) - communication_s
+        communication_s = sum(op.count * one.time_s for op, one in found if op.kind == "collective")
+        rows_s = sum(op.count * one.time_s for op, one in found) - communication_s
         collectives = sum(op.count for op, _ in found if op.kind == "collective")
         data = None if self.record.ranks is None or ranks == 1 else self.record.ranks.constants
         costs = RankCosts.of(data)

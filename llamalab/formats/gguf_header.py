@@ -82,7 +82,7 @@ def read_header(data: mmap.mmap) -> GgufHeader:
     if version not in (2, 3):
         raise FormatError(f"the version of a GGUF file must be 2 or 3, little-endian; got {version}")
     tensor_count, setting_count = cursor.number("<Q"), cursor.number("<Q")
-    # The least that one takes: no loop runs longer than the file is.
+    # The least bytes of an entry: the size of the file bounds the loops.
     cursor.check_count(tensor_count, 24, "tensors")
     cursor.check_count(setting_count, 13, "settings")
     settings = _unique((_setting(cursor) for _ in range(setting_count)), "setting")
@@ -94,7 +94,7 @@ def read_header(data: mmap.mmap) -> GgufHeader:
 
 
 class _Cursor:
-    """Reads on and never past the end."""
+    """Reads values in order, never past the end of the file."""
 
     def __init__(self, data: mmap.mmap) -> None:
         self._data, self.at = data, 0

@@ -17,7 +17,7 @@ from llamalab.instrument.hf_hooks import Hooks
 from llamalab.instrument.points import POINTS
 from llamalab.instrument.scores import Mask, partial_scores, scores_and_pattern
 from llamalab.instrument.selection import TensorPart
-from llamalab.model.tap import Tap, aside, edits, reads_tensors, wants
+from llamalab.model.tap import Tap, edits, outside_checkpointing, reads_tensors, wants
 
 _INNER = ("rot_q", "rot_k", "k_cache", "v_cache", "scores", "pattern")
 _NORMS = {"q_norm": "q", "k_norm": "k"}
@@ -129,7 +129,7 @@ class AttentionHooks:
             if attended is not None:
                 attended(self._prefix, q_BHTE, k_BKSE, mask=mask)
             return
-        with aside():
+        with outside_checkpointing():
             given = mask()
             both = scores_and_pattern(partial_scores(q_BHTE, k_BKSE, TensorPart(), mask=given), given)
         for point, tensor in zip(("scores", "pattern"), both, strict=True):
@@ -139,7 +139,7 @@ class AttentionHooks:
         """Queries rotated by the cos and sin that the module received."""
         cos_BTR, sin_BTR = (turn.unsqueeze(1) for turn in self._options["position_embeddings"])
         assert self._q_BHTE is not None
-        with aside():
+        with outside_checkpointing():
             turned, kept = self._q_BHTE.tensor_split([cos_BTR.shape[-1]], dim=-1)
             first, second = turned.chunk(2, dim=-1)
             turned = turned * cos_BTR + torch.cat((-second, first), dim=-1) * sin_BTR

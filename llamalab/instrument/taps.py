@@ -58,9 +58,9 @@ class Capture(Selection):
         self._part, self._copy, self._device = TensorPart(tokens, heads), copy or device is not None, device
         self._as_is = self._part.whole and not self._copy
         self._behind: Tensor | None = None  # the accelerator whose copies may be unfinished
-        from llamalab.model.tap import aside, recomputing
+        from llamalab.model.tap import outside_checkpointing, recomputing
 
-        self._aside, self._recomputing = aside, recomputing
+        self._outside_checkpointing, self._recomputing = outside_checkpointing, recomputing
 
     @property
     def tensors(self) -> "MutableMapping[str, Tensor]":
@@ -76,7 +76,7 @@ class Capture(Selection):
             if self._as_is:
                 self._kept[name] = tensor
             else:
-                with self._aside():
+                with self._outside_checkpointing():
                     self._keep(name, tensor if self._part.whole else self._part.of(name, tensor))
         return tensor
 
@@ -97,7 +97,7 @@ class Capture(Selection):
             return
         from llamalab.instrument.scores import partial_scores, scores_and_pattern
 
-        with self._aside():
+        with self._outside_checkpointing():
             given = None if mask is None else mask()
             scores_BNRS, pattern_BNRS = scores_and_pattern(
                 partial_scores(q_BHTE, k_BKSE, self._part, window=window, mask=given), given

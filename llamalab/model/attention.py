@@ -15,7 +15,7 @@ from llamalab.model.kv_cache.ragged import RaggedLayerCache
 from llamalab.model.kv_cache.static import LayerCache
 from llamalab.model.norm import RMSNorm
 from llamalab.model.rope import rotate
-from llamalab.model.tap import Tap, tap_and_tell, wants
+from llamalab.model.tap import Tap, tap_detecting_edit, wants
 
 
 class Attention(nn.Module):
@@ -90,7 +90,7 @@ class Attention(nn.Module):
         return out_BTD
 
     def _attend_rows(self, q_BHTE: Tensor, k_BKTE: Tensor, v_BKTE: Tensor, cache: RaggedLayerCache) -> Tensor:
-        """z_BHTE where every row has keys of its own in view: in one call where they lie side by side."""
+        """z_BHTE of rows with separate caches: in one call where these are adjacent in memory."""
         if cache.at_once is not None and cache.hidden_BS is not None and q_BHTE.shape[2] == 1:
             return one_query(q_BHTE, *cache.at_once.append(k_BKTE, v_BKTE), cache.hidden_BS)
         z_rows = []
@@ -108,21 +108,21 @@ class Attention(nn.Module):
             return self.backend.attend(q_BHTE, k_BKSE, v_BKSE, query_offset=query_offset, window=self.window)
         check_shapes(q_BHTE, k_BKSE, v_BKSE, query_offset)
         scores_BHTS = naive.scores(q_BHTE, k_BKSE, query_offset=query_offset, window=self.window)
-        scores_BHTS, scores_edited = tap_and_tell(tap, self.prefix + "scores", scores_BHTS)
+        scores_BHTS, scores_edited = tap_detecting_edit(tap, self.prefix + "scores", scores_BHTS)
         pattern_BHTS = naive.pattern(scores_BHTS)
-        pattern_BHTS, pattern_edited = tap_and_tell(tap, self.prefix + "pattern", pattern_BHTS)
+        pattern_BHTS, pattern_edited = tap_detecting_edit(tap, self.prefix + "pattern", pattern_BHTS)
         if self._has_scores or scores_edited or pattern_edited:
             return naive.values(pattern_BHTS, v_BKSE)
         return self.backend.attend(q_BHTE, k_BKSE, v_BKSE, query_offset=query_offset, window=self.window)
 
     def _shows_scores(self, tap: Tap) -> bool:
-        """Naive attention has scores and pattern anyway; those of any other are recomputed on demand."""
+        """Whether taps get scores and pattern: always from naive attention, on demand from other kinds."""
         if self._has_scores:
             return True
         return wants(tap, self.prefix + "scores") or wants(tap, self.prefix + "pattern")
 
 
 def _normed(norm: RMSNorm, x_BHTE: Tensor) -> Tensor:
-    """Each head normalised, as it lies in memory: with tokens outside of heads there is nothing to copy."""
+    """Each head normalised in its memory layout, tokens before heads, so that nothing is copied."""
     normed_BTHE: Tensor = norm(x_BHTE.transpose(1, 2))
     return normed_BTHE.transpose(1, 2)

@@ -2,7 +2,7 @@
 
 Weights are normal with standard deviation 0.02 (norms are 1), drawn once into a pool of 2**22 - 3 values, a
 prime, and laid out end to end. Drawing every value of a 7B model takes a CPU half a minute, copying
-them 2 s; since no row length divides a prime, neighbouring rows see the pool at other places.
+them 2 s; since no row length divides a prime, neighbouring rows begin at different places of the pool.
 
 A model larger than memory can be run at its full depth over k distinct blocks: block i computes with the
 parameters of block i % k. Time and traffic are those of the whole model as long as no cache holds k blocks
@@ -71,7 +71,7 @@ def build(
 def repeat_blocks(model: Transformer, arch: LlamaArch) -> None:
     """Extend a model to the depth of `arch`, with blocks of the modules that it has.
 
-    Only when its parameters are in their place: `to_empty` would give every block parameters of its own.
+    Call it after parameters are allocated: `to_empty` would give every block parameters of its own.
     """
     heads = {"n_heads": model.rank_arch.n_heads, "n_kv_heads": model.rank_arch.n_kv_heads, "head_dim": arch.head_dim}
     model.arch, model.rank_arch = arch, arch.replace(**heads)
@@ -119,7 +119,7 @@ class Draw:
 
 
 def _lay_out(flat: Tensor, pool: Tensor, at: int) -> int:
-    """Fill `flat` from the pool, beginning at `at` and starting over at its end; where it stopped."""
+    """Fill `flat` from the pool, beginning at `at` and starting over at its end; returns the next place."""
     done = 0
     while done < len(flat):
         size = min(len(flat) - done, len(pool) - at)

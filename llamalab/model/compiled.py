@@ -44,15 +44,15 @@ def compile(
 ) -> Transformer:
     """The same model, made ready for speed: inference only.
 
-    Parameters keep names and values, and the state dict its contents. Taps and hooks work as before; one that comes
-    later fires after another compilation. Of a model on several ranks each keeps its own share as plain tensors.
+    Parameters keep names and values, and the state dict its contents. Taps and hooks work as before; one that is added
+    later causes another compilation. Of a model on several ranks each keeps its own share as plain tensors.
 
     Args:
         model: one that is only to be run, no longer trained.
         scope: "block" compiles a block once for all layers, "step" the forward pass as one graph, "none" nothing, and
             no compiler is needed.
         attention: a backend's name; without one a model that has the default, "sdpa", gets the fastest of its device.
-        weight_dtype: one of llamalab.units.QUANTISED: values change, and the state dict has what the codes stand for.
+        weight_dtype: one of llamalab.units.QUANTISED: values change, and the state dict has the decoded weights.
         kernel_rows: how many rows a kernel multiplies at most before quantised weights are widened (default:
             llamalab.model.quantised.products.KERNEL_ROWS).
         products: those of weights of (out, in) on a CPU that were measured to be faster than packed ones
@@ -95,13 +95,13 @@ def compile(
 
 @torch.inference_mode()
 def warm_up(model: Transformer, cache: StaticKVCache, *, batch: int, prompt_tokens: int) -> WarmUp:
-    """Run a prompt and three steps, so that all that has to be compiled is; the cache is left empty.
+    """Run a prompt and three steps, which compiles everything that they need; the cache is left empty.
 
     The cache must be empty and have room for 3 tokens more than the prompt; raises CacheOverflowError.
     """
     tokens_BT = torch.zeros(batch, prompt_tokens, dtype=torch.int64, device=model.norm.weight.device)
     began = time.perf_counter()
-    model(tokens_BT, cache=cache, logits="last").sum().item()  # a number asked for is a pass waited for
+    model(tokens_BT, cache=cache, logits="last").sum().item()  # reading a number waits for the pass
     filled = time.perf_counter()
     for _ in range(_STEPS):
         model(tokens_BT[:, :1], cache=cache, logits="last").sum().item()

@@ -30,7 +30,7 @@ def capture_refusal(place: torch.device) -> str | None:
 
 
 def captured(work: Callable[[], object], place: torch.device, *, warm_ups: int = 1) -> torch.cuda.CUDAGraph:
-    """The work as a graph to replay; it runs `warm_ups` times before, where kernels are compiled and chosen.
+    """The work as a graph to replay; it runs `warm_ups` times before, to compile and choose kernels.
 
     Raises what `work` raised, or RuntimeError where it did what cannot be recorded: waiting for the device, copying
     from or to the host. The process is then as it was before.

@@ -27,8 +27,9 @@ class StaticLayerCache:
     def append(self, k_BKTE: Tensor, v_BKTE: Tensor, *, ordered: bool = False) -> tuple[Tensor, Tensor]:
         """Write new keys and values after `length`; return views_BKSE of all that is filled, which is in order.
 
-        The views have the dtype of what came; decoded copies where the storage is another. Raises InputError for a
-        shape or device that is not this cache's and CacheOverflowError past the end, before anything is written.
+        The views have the dtype of the arguments; they are decoded copies where the storage has another. Raises
+        InputError for a shape or device that is not this cache's and CacheOverflowError past the end, before anything
+        is written.
         """
         self._check(k_BKTE, v_BKTE)
         stop, max_tokens = self.length + k_BKTE.shape[2], self.keys.shape[2]
@@ -52,7 +53,7 @@ class StaticLayerCache:
 
 
 class SlidingLayerCache(StaticLayerCache):
-    """As long as its window has room a cache like any other, then a ring."""
+    """A cache in order while its window has room, then a ring."""
 
     def append(self, k_BKTE: Tensor, v_BKTE: Tensor, *, ordered: bool = False) -> tuple[Tensor, Tensor]:
         """Write new keys and values, over those that leave the window; return all that some new query sees.

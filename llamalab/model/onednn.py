@@ -29,7 +29,7 @@ def can_pack(dtype: torch.dtype) -> bool:
 
 @cache
 def _packs(dtype: torch.dtype) -> bool:
-    """Packed products of one row and of several, held against plain ones in double precision."""
+    """Packed products of one row and of several, compared with plain ones in double precision."""
     if not dtype.is_floating_point:
         return False
     out, inner = _TRIED_OI

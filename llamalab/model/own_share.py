@@ -97,9 +97,9 @@ class VocabularyRows(nn.Module):
 
 
 def take_shares(model: Any) -> Link:
-    """Put the rank's own share in the place of every weight that is spread; what the model sends by from now on.
+    """Replace every spread weight by the rank's own share; returns the link through which the model sends from now on.
 
-    Modules are replaced: hooks on them go, as where weights are packed.
+    Modules are replaced: hooks on them are lost, as where weights are packed.
     """
     spread: Spread = model.spread
     link, made = Link(spread.mesh.get_group()), dict[int, nn.Module]()

@@ -1,7 +1,7 @@
 """Weights copied into the layout in which a CPU streams them at its memory bandwidth.
 
 The packed weight takes the place of the plain one, of the same size: no second copy stays. Where oneDNN has no packed
-products (llamalab.model.onednn) few rows are streamed; `product_for` chooses for all who multiply with weights.
+products (llamalab.model.onednn) few rows are streamed; `product_for` chooses the product for all callers.
 
 O out features, I in features.
 """
@@ -26,12 +26,13 @@ from llamalab.model.wide import (
     multiply_wide,
     rows_of,
 )
-from llamalab.streamed.products import UNIT, can_stream, multiply_plain
+from llamalab.streamed.layout import UNIT
+from llamalab.streamed.products import can_stream, multiply_plain
 
 # Rows up to which an unmeasured plain weight is streamed: at this number the loops take a quarter of the time of
 # torch's emulated bf16 product, and from some dozens on a product in fp32 is the fastest.
 STREAMED_ROWS = 16
-_LEAST_STREAMED = 2**16  # weights of a matrix: smaller ones are a matter of calls
+_LEAST_STREAMED = 2**16  # weights of a matrix: in smaller ones the call takes most of the time
 
 
 class Product(NamedTuple):

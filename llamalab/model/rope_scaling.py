@@ -70,7 +70,7 @@ def _yarn(scaling: RopeScaling, arch: LlamaArch, exponent_P: Tensor) -> Tensor:
     if scaling.rounded:
         first, last = math.floor(first), math.ceil(last)
     first, last = max(first, 0), min(last, arch.rotary_dim - 1)
-    last = last + 0.001 if first == last else last  # a step is a steep ramp
+    last = last + 0.001 if first == last else last  # a steep ramp instead of a step, whose width would be 0
     pair_P = torch.arange(exponent_P.numel(), dtype=torch.float32, device=exponent_P.device)
     kept_share_P = 1 - ((pair_P - first) / (last - first)).clamp(0, 1)
     return 1.0 / (scaling.factor * wave_P) * (1 - kept_share_P) + 1.0 / wave_P * kept_share_P

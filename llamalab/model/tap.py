@@ -74,7 +74,7 @@ def joined(first: Tap | None, second: Tap | None) -> Tap | None:
     return Combined(*taps) if taps else None
 
 
-def tap_and_tell(tap: Tap, name: str, tensor: Tensor) -> tuple[Tensor, bool]:
+def tap_detecting_edit(tap: Tap, name: str, tensor: Tensor) -> tuple[Tensor, bool]:
     """The tap's result, and whether it is an edit: another tensor, or the same one with other values."""
     if not edits(tap, name):
         return tap(name, tensor), False
@@ -90,7 +90,7 @@ def recomputing() -> bool:
     return not torch.compiler.is_compiling() and torch._C._current_graph_task_id() != -1
 
 
-def aside() -> AbstractContextManager[Any]:
+def outside_checkpointing() -> AbstractContextManager[Any]:
     """A context for computations of a tap alone: gradient checkpointing ignores the tensors that they save."""
     if torch.compiler.is_compiling() or not torch.is_grad_enabled():
         return nullcontext()

@@ -1,10 +1,10 @@
-"""The product for a weight's shape, by rows: few rows by own loops, many in fp32.
+"""The product for a weight's shape, by rows: few rows by our own loops, many in fp32.
 
 For a few rows of a plain weight llamalab.streamed may be faster than torch.
 
-Where a CPU multiplies 16 bits slowly and fp32 fast, many rows pay for one copy of the weight as large as a layer. One
-row never does: it would read the weight several times over. From how many rows on is a matter of the machine and the
-shape, and so is up to how many: `ShapeProduct` says it, llamalab.measure.roofs.shape_products finds it out.
+Where a CPU multiplies 16 bits slowly and fp32 fast, a copy of the weight in fp32 pays for many rows, never for one,
+which would read the weight several times over. Both limits depend on the machine and the shape: a `ShapeProduct`
+holds them, llamalab.measure.roofs.shape_products measures them.
 
 O out features, I in features.
 """
@@ -34,7 +34,7 @@ class ShapeProduct(NamedTuple):
 
     @property
     def words(self) -> str:
-        """In a few words, as records have it."""
+        """A short description, as stored in records."""
         streamed = f", streamed to {self.streamed_rows} rows" if self.streamed_rows else ""
         return self.order + streamed + ("" if self.wide_rows is None else f", fp32 from {self.wide_rows} rows")
 

@@ -3,8 +3,8 @@
         plan        the cut of each module's weight, and `parallelize`
         shares      the part of each weight that one rank loads or draws
         groups      groups of quantised weights, which a cut must not split
-        seats       CPU affinity of ranks, and priorities of their threads
-        manners     output of the first rank alone, and the end of all ranks after the loss of one
+        affinity    CPU affinity of ranks, and priorities of their threads
+        rank_watch  the end of a rank soon after a signal, or after the loss of another one
         launch      ranks of this machine through torch's elastic launcher
         models      the model of a run that a team shares
         team        one rank leads, the others repeat its passes

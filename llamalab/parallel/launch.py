@@ -7,7 +7,7 @@ import uuid
 from collections.abc import Sequence
 
 from llamalab.errors import InputError, UnavailableError
-from llamalab.parallel.manners import LOST
+from llamalab.parallel.rank_watch import LOST
 
 _LOOK_S = 0.1  # between two checks of the ranks
 

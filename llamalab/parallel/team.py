@@ -23,7 +23,7 @@ from torch.distributed.rendezvous import rendezvous
 
 from llamalab.errors import InputError, UnavailableError
 from llamalab.model import RaggedKVCache, StaticKVCache, Transformer
-from llamalab.parallel.seats import let_loops_yield, take_seat
+from llamalab.parallel.affinity import let_loops_yield, take_processors
 
 T = TypeVar("T")
 _BUFFER = 8192  # bytes of a message that goes in one broadcast
@@ -88,7 +88,7 @@ class Team:
         store, rank, ranks = next(rendezvous("env://", place.rank, place.ranks))
         own = cls.device_of(device, local_rank=place.local_rank)
         if own.type == "cpu":
-            take_seat(PrefixStore("llamalab", store), rank, ranks)
+            take_processors(PrefixStore("llamalab", store), rank, ranks)
         backend = "gloo" if own.type == "cpu" else "cpu:gloo,cuda:nccl"
         dist.init_process_group(backend, store=PrefixStore("llamalab", store), rank=rank, world_size=ranks)
         return cls(place, own, store)

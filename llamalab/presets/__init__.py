@@ -68,7 +68,7 @@ def resolve_model(name: str) -> tuple[str, LlamaArch]:
         return name, PRESETS[name].arch
     if name.lower().endswith(".json"):
         return name, read_arch(name)
-    from llamalab.presets.names import plain  # here: most models are named as their preset is
+    from llamalab.presets.names import plain  # imported here: most models are named as their preset is
 
     found = _plain_names().get(plain(name))
     if found is not None:

@@ -15,7 +15,7 @@ from llamalab.formatting import formats
 from llamalab.records.codec import from_plain
 from llamalab.records.environment import Environment
 from llamalab.records.phase_profile import PhaseProfile
-from llamalab.records.record import Record
+from llamalab.records.record import NOT_LOOKED, Record
 from llamalab.records.roof import Roof
 
 PROFILE_SCHEMA = 1
@@ -74,6 +74,13 @@ def profile_in(record: Record) -> Profile | None:
         kv_dtype=record.kv_dtype,
         product=run.product,
     )
+
+
+def why_no_profile(record: Record) -> str:
+    """Why llamalab report left no profile in a record."""
+    if any(run.memory.method == NOT_LOOKED for run in record.passes):
+        return "there was no time left for it"
+    return "the record was made by a version of llamalab that took no profile; measure anew"
 
 
 def profiles_to_json(profiles: Sequence[Profile]) -> str:

@@ -49,6 +49,9 @@ class Measurement:
         return first, third
 
 
+NOT_LOOKED = "not looked at"  # the method of a memory for which there was no time
+
+
 @dataclass(frozen=True, kw_only=True)
 class MeasuredMemory:
     """Peak bytes of one pass above the bytes before it, by the named method.

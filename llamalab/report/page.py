@@ -11,6 +11,7 @@ from llamalab.comparison.wording import blocks as blocks_run
 from llamalab.comparison.wording import machine, title
 from llamalab.formatting import format_seconds
 from llamalab.hardware import WIDELY_USED
+from llamalab.records.profile import why_no_profile
 from llamalab.records.record import Record
 from llamalab.report import captions, prospects, provenance
 from llamalab.report.appendix import appendix
@@ -48,7 +49,7 @@ def page(
     conclusion, made = verdict(comparison), report_tables(comparison)
     rows = elsewhere(comparison.arch, predicted_workload(comparison), comparison.stack, names=WIDELY_USED)
     found, own = actions(comparison, rows), profile_of(comparison)
-    parts = profile_parts([own] if own else [])
+    parts = profile_parts([own] if own else [], why_no_profile(comparison.record))
     sections = [
         predictions(comparison, made),
         time(comparison, made, parts),

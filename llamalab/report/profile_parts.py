@@ -21,9 +21,6 @@ from llamalab.report.profile_memory_tables import at_peak, steps
 LONGEST = 4  # operations of a pass; the others are folded
 
 
-_ABSENT = "the record was made by a version of llamalab that took no profile; measure anew"
-
-
 class ProfileParts(NamedTuple):
     """Figures, tables and findings of profiles, for placement on a page."""
 
@@ -65,7 +62,7 @@ def profile_of(comparison: Comparison) -> Profile | None:
     return replace(own, phases=phases)
 
 
-def profile_parts(profiles: Sequence[Profile]) -> ProfileParts:
+def profile_parts(profiles: Sequence[Profile], why_none: str = "") -> ProfileParts:
     """The parts from a report's profile; without one, the reason for its absence."""
     if not profiles:
         none = Section(
@@ -73,7 +70,7 @@ def profile_parts(profiles: Sequence[Profile]) -> ProfileParts:
             "Kernels",
             "Kernels",
             "There is no profile of this run.",
-            (Figure(None, f"not measured: {_ABSENT}"),),
+            (Figure(None, f"not measured: {why_none}"),),
         )
         return ProfileParts((), (), (), (), (none,), (), {})
     made = tables.csv_tables(profiles)
@@ -164,7 +161,7 @@ def _state(profiles: Sequence[Profile], made: dict[str, DataTable]) -> tuple[Fol
         ),
         Fold(
             "observers",
-            "What looking costs",
+            "Cost of the instruments",
             findings_of(profiles, of_phases(captions.observers_finding)),
             (),
             (made["observers"],),

@@ -143,7 +143,7 @@ def observers(profiles: Sequence[Profile]) -> DataTable:
         ratio("ratio", "time over a clean pass"),
         text("about", "what it does"),
     )
-    return DataTable("observers", "What looking costs: each instrument in passes of its own", columns, rows)
+    return DataTable("observers", "Cost of the instruments: each in passes of its own", columns, rows)
 
 
 def side_by_side_table(profiles: Sequence[Profile]) -> DataTable:

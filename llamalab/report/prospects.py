@@ -125,7 +125,7 @@ def next_finding(comparison: Comparison, found: Sequence[Change]) -> str:
     best = found[0]
     return (
         f"Of {run}, {best.what} would save {format_seconds(best.saved_s)} ({best.share:.0%}): predicted, not measured. "
-        "Each change is told by itself; savings do not add up."
+        "Each change is predicted alone; savings do not add up."
     )
 
 

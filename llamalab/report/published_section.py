@@ -45,7 +45,7 @@ def published_sections(made: dict[str, DataTable]) -> list[Section]:
     by_device: dict[str, list[float]] = {}
     for row in made["published"].rows:
         by_device.setdefault(row["device"], []).extend([] if row["error"] is None else [abs(row["error"])])
-    found = [_told(device, errors) for device, errors in by_device.items()]
+    found = [_errors_line(device, errors) for device, errors in by_device.items()]
     finding = (
         "Not measured here: kernels that others published, each beside the prediction of its own shape. Median error: "
         f"{'; '.join(found)}."
@@ -62,7 +62,7 @@ def _rows(comparison: Comparison, device: str) -> list[dict[str, Any]]:
     return [{"device": device, **row} for row in published_rows(device, comparison.arch, *found)]
 
 
-def _told(device: str, errors: list[float]) -> str:
+def _errors_line(device: str, errors: list[float]) -> str:
     return (
         f"{device} {median(errors):.0%} of {len(errors)} rows"
         if errors

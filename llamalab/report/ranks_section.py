@@ -107,11 +107,17 @@ def _scaling(phases: tuple[RanksPhase, ...]) -> DataTable:
 
 
 def _sentence(phase: RanksPhase) -> str:
-    measured = f"{phase.run.phase} took {format_seconds(phase.measured_s)}"
+    measured = f"{phase.run.phase} took {format_seconds(phase.measured_s)}".capitalize()
     if phase.predicted_s is None or phase.error is None:
-        return f"{measured.capitalize()}; not predicted, as a class of operations has no constants."
-    predicted = format_seconds(phase.predicted_s)
-    return f"{measured.capitalize()}, predicted {predicted}, error {signed_percent(phase.error)}."
+        lacking = ", ".join(phase.lacking)
+        return (
+            f"{measured}; not predicted, as the calibration of the ranks found no kernel of {lacking}: "
+            f"llamalab calibrate --ranks {phase.run.ranks} takes more time for it."
+        )
+    low, high = phase.interval_s or (phase.predicted_s, phase.predicted_s)
+    interval = "" if low == high else f" ({format_seconds(low)} to {format_seconds(high)})"
+    predicted = f"{format_seconds(phase.predicted_s)}{interval}"
+    return f"{measured}, predicted {predicted}, error {signed_percent(phase.error)}."
 
 
 def _remarks(phases: tuple[RanksPhase, ...]) -> list[str]:

@@ -1,4 +1,4 @@
-"""Products of a few rows by own loops in C++, compiled on the machine, bound by its memory bandwidth.
+"""Products of a few rows by our own loops in C++, compiled on the machine, bound by its memory bandwidth.
 
 Belongs here: the loops, how they are compiled and loaded, and their operations.
 Does not belong here: the choice of rows and layers that use them (llamalab.model.wide and llamalab.model.quantised).

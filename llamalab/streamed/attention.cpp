@@ -9,6 +9,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <type_traits>
 #include <vector>
 
 namespace {
@@ -26,31 +27,52 @@ __m256 exp8(__m256 x) {
     return _mm256_castsi256_ps(_mm256_add_epi32(_mm256_castps_si256(sum), _mm256_slli_epi32(_mm256_cvtps_epi32(n), 23)));
 }
 
-template <class T> float dot(const float *q, const T *key, long dim) {
-    __m256 even = _mm256_setzero_ps(), odd = even;
+// Scores of one key for H query heads, whose queries lie one after the other; scores lie KEYS apart.
+template <class T, int H> void dots(const float *q, const T *key, float *scores, long dim) {
+    __m256 even[H], odd[H];
+    for (int h = 0; h < H; h++) even[h] = odd[h] = _mm256_setzero_ps();
     for (long e = 0; e < dim; e += STEP) {
         __m256 first, second;
         widen(key + e, first, second);
-        even = _mm256_fmadd_ps(first, wide(q + e), even);
-        odd = _mm256_fmadd_ps(second, wide(q + e + LANES), odd);
+        for (int h = 0; h < H; h++) {
+            even[h] = _mm256_fmadd_ps(first, wide(q + h * dim + e), even[h]);
+            odd[h] = _mm256_fmadd_ps(second, wide(q + h * dim + e + LANES), odd[h]);
+        }
     }
-    return sum(_mm256_add_ps(even, odd));
+    for (int h = 0; h < H; h++) scores[h * KEYS] = sum(_mm256_add_ps(even[h], odd[h]));
 }
 
-// z += weights of `count` values, at most TOGETHER, that lie `stride` apart.
-template <class T> void add_values(float *z, const float *weights, const T *values, long stride, long count, long dim) {
+// z += weights of `count` values, at most TOGETHER, that lie `stride` apart, for H query heads: their z lie `apart`.
+template <class T, int H>
+void add_values(float *z, long apart, const float *weights, const T *values, long stride, long count, long dim) {
     for (long e = 0; e < dim; e += STEP) {
-        __m256 even = wide(z + e), odd = wide(z + e + LANES);
+        __m256 even[H], odd[H];
+        for (int h = 0; h < H; h++) {
+            even[h] = wide(z + h * apart + e);
+            odd[h] = wide(z + h * apart + e + LANES);
+        }
         for (long s = 0; s < count; s++) {
             __m256 first, second;
             widen(values + s * stride + e, first, second);
-            const __m256 weight = _mm256_set1_ps(weights[s]);
-            even = _mm256_fmadd_ps(first, weight, even);
-            odd = _mm256_fmadd_ps(second, weight, odd);
+            for (int h = 0; h < H; h++) {
+                const __m256 weight = _mm256_broadcast_ss(weights + h * KEYS + s);
+                even[h] = _mm256_fmadd_ps(first, weight, even[h]);
+                odd[h] = _mm256_fmadd_ps(second, weight, odd[h]);
+            }
         }
-        _mm256_storeu_ps(z + e, even);
-        _mm256_storeu_ps(z + e + LANES, odd);
+        for (int h = 0; h < H; h++) {
+            _mm256_storeu_ps(z + h * apart + e, even[h]);
+            _mm256_storeu_ps(z + h * apart + e + LANES, odd[h]);
+        }
     }
+}
+
+// of(head, H) for all heads of a group, as many together as share a key in registers.
+template <class Of> void in_fours(long group, Of of) {
+    long h = 0;
+    for (; h + 4 <= group; h += 4) of(h, std::integral_constant<int, 4>());
+    for (; h + 2 <= group; h += 2) of(h, std::integral_constant<int, 2>());
+    for (; h < group; h++) of(h, std::integral_constant<int, 1>());
 }
 
 struct Part { float largest, weight; };
@@ -86,13 +108,15 @@ void attend(const float *q, const T *k, const T *v, float *z, const long *k_stri
             const T *own_k = k + n / kv_heads * k_strides[0] + n % kv_heads * k_strides[1] + begin * k_strides[2];
             const T *own_v = v + n / kv_heads * v_strides[0] + n % kv_heads * v_strides[1] + begin * v_strides[2];
             for (long s = 0; s < count; s++)
-                for (long g = 0; g < group; g++)
-                    scores[g * KEYS + s] = dot(&laid[(n * group + g) * dim], own_k + s * k_strides[2], dim);
+                in_fours(group, [&](long g, auto heads_of) {
+                    dots<T, heads_of()>(&laid[(n * group + g) * dim], own_k + s * k_strides[2], &scores[g * KEYS + s], dim);
+                });
             for (long g = 0; g < group; g++) parts[(n * group + g) * runs + run] = weigh(&scores[g * KEYS], count);
             for (long s = 0; s < count; s += TOGETHER)
-                for (long g = 0; g < group; g++)
-                    add_values(&made[((n * group + g) * runs + run) * dim], &scores[g * KEYS + s], own_v + s * v_strides[2],
-                               v_strides[2], std::min(TOGETHER, count - s), dim);
+                in_fours(group, [&](long g, auto heads_of) {
+                    add_values<T, heads_of()>(&made[((n * group + g) * runs + run) * dim], runs * dim, &scores[g * KEYS + s],
+                                              own_v + s * v_strides[2], v_strides[2], std::min(TOGETHER, count - s), dim);
+                });
         }
     }
     for (long h = 0; h < heads; h++) {

@@ -16,10 +16,12 @@ from tempfile import TemporaryDirectory
 
 import torch
 
-_SOURCES = ("rows.cpp", "attention.cpp")
-_READ = (*_SOURCES, "registers.h")
+_SOURCES = ("rows.cpp", "blocks.cpp", "attention.cpp")
+_READ = (*_SOURCES, "registers.h", "rounded.h")
 _FLAGS = ("-std=c++17", "-O3", "-mavx2", "-mfma", "-mf16c", "-fopenmp", "-shared", "-fPIC")
-_CAPABLE = ("AVX2", "AVX512")  # torch's CPU capability; a lower setting in the environment disables the loops too
+_VNNI_FLAGS = ("-mavx512f", "-mavx512bw", "-mavx512vl", "-mavx512vnni")
+# torch's CPU capability; a lower setting in the environment disables the loops, or those for AVX-512, too
+_CAPABLE = ("AVX2", "AVX512")
 _LONGEST_S = 120
 
 
@@ -30,14 +32,15 @@ def library() -> ctypes.CDLL | None:
     compiler = next((path for name in named if name and (path := shutil.which(name))), None)
     if torch.backends.cpu.get_cpu_capability() not in _CAPABLE or compiler is None:
         return None
-    kept = _folder() / f"loops-{_fingerprint(compiler)}.so"
+    flags = (*_FLAGS, *_VNNI_FLAGS) if has_vnni() else _FLAGS
+    kept = _folder() / f"loops-{_fingerprint(compiler, flags)}.so"
     try:
         if kept.exists():
             return _loaded(kept)
         with TemporaryDirectory(prefix="llamalab-loops-") as folder:
             made = Path(folder) / kept.name
             subprocess.run(
-                [compiler, *_FLAGS, *(str(_beside(name)) for name in _SOURCES), "-o", str(made)],
+                [compiler, *flags, *(str(_beside(name)) for name in _SOURCES), "-o", str(made)],
                 check=True,
                 capture_output=True,
                 stdin=subprocess.DEVNULL,
@@ -46,6 +49,11 @@ def library() -> ctypes.CDLL | None:
             return _loaded(_keep(made, kept))
     except (OSError, subprocess.SubprocessError):
         return None
+
+
+def has_vnni() -> bool:
+    """Whether the CPU has the instructions of blocks.cpp, and torch may use them."""
+    return torch.backends.cpu.get_cpu_capability() == "AVX512" and torch.cpu._is_vnni_supported()
 
 
 def _folder() -> Path:
@@ -58,10 +66,10 @@ def _beside(name: str) -> Path:
     return Path(__file__).with_name(name)
 
 
-def _fingerprint(compiler: str) -> str:
+def _fingerprint(compiler: str, flags: tuple[str, ...]) -> str:
     """A hash of source, flags and compiler."""
     status = os.stat(compiler)
-    identity = (_FLAGS, os.path.realpath(compiler), status.st_size, status.st_mtime_ns)
+    identity = (flags, os.path.realpath(compiler), status.st_size, status.st_mtime_ns)
     whole = b"".join(_beside(name).read_bytes() for name in _READ) + repr(identity).encode()
     return hashlib.sha256(whole).hexdigest()[:16]
 

@@ -5,21 +5,21 @@
 //
 // Plain weights are widened to fp32 as they are read. Codes of 8 and 4 bits are multiplied as whole numbers of 16 bits:
 // x is rounded once to 15 bits beside the largest of each run of a group (an error of 2e-5 where bf16 has 4e-3), 16
-// products are added in pairs by one instruction, and a run's sum in 32 bits is exact.
+// products are added in pairs by one instruction, and a run's sum in 32 bits is exact. With AVX-512 VNNI codes lie in
+// blocks instead (blocks.cpp).
 //
 // M rows of x, O out features, I in features.
 
 #include "registers.h"
+#include "rounded.h"
 
 #include <algorithm>
-#include <cmath>
-#include <numeric>
 #include <vector>
 
 namespace {
 
 constexpr long TOGETHER = 4, RUN = 64;       // rows that share x, rows that a thread takes
-constexpr long UNIT = 32, MOST_GROUP = 256;  // codes read at once, and added before 32 bits could overflow
+constexpr long UNIT = 32;                    // codes read at once
 
 float one(fp16 from) { return _cvtsh_ss(from.bits); }
 float one(bf16 from) { return _mm_cvtss_f32(_mm_castsi128_ps(_mm_cvtsi32_si128(from.bits << 16))); }
@@ -51,50 +51,6 @@ template <class T> void plain(const float *x, const T *w, float *y, long rows, l
             else for (long n = o; n < out; n++) several<T, 1>(own, w + n * inner, y + m * out + n, inner);
         }
 }
-
-// The largest magnitude of a run: that of a number which is none, where there is one.
-float largest(const float *from, long run) {
-    __m256i most = _mm256_setzero_si256();  // magnitudes are ordered as their bits are
-    for (long i = 0; i < run; i += LANES)
-        most = _mm256_max_epi32(most, _mm256_and_si256(load(from + i), _mm256_set1_epi32(0x7fffffff)));
-    alignas(32) int32_t bits[LANES];
-    _mm256_store_si256(reinterpret_cast<__m256i *>(bits), most);
-    const int32_t all = *std::max_element(bits, bits + LANES);
-    return all < 0x7f800000 ? _mm_cvtss_f32(_mm_castsi128_ps(_mm_cvtsi32_si128(all))) : NAN;
-}
-
-// A run in whole numbers of 16 bits; their sum.
-int32_t round(const float *from, int16_t *to, long run, float per_unit) {
-    const __m256 factor = _mm256_set1_ps(per_unit);
-    __m256i total = _mm256_setzero_si256();
-    for (long i = 0; i < run; i += 2 * LANES) {
-        const __m256i low = _mm256_cvtps_epi32(_mm256_mul_ps(wide(from + i), factor));
-        const __m256i high = _mm256_cvtps_epi32(_mm256_mul_ps(wide(from + i + LANES), factor));
-        const __m256i both = _mm256_permute4x64_epi64(_mm256_packs_epi32(low, high), 0xd8);
-        _mm256_storeu_si256(reinterpret_cast<__m256i *>(to + i), both);
-        total = _mm256_add_epi32(total, _mm256_add_epi32(low, high));
-    }
-    alignas(32) int32_t parts[LANES];
-    _mm256_store_si256(reinterpret_cast<__m256i *>(parts), total);
-    return std::accumulate(parts, parts + LANES, 0);
-}
-
-// Rows of x in 16 bits, with a scale for each run; `start` is what a run's sums begin with: 4 bits lie as code + 8.
-struct Rounded {
-    long run, runs;
-    std::vector<int16_t> x;
-    std::vector<float> scales;
-    std::vector<int32_t> start;
-
-    Rounded(const float *from, long rows, long inner, long run, int excess)
-        : run(run), runs(inner / run), x(rows * inner), scales(rows * runs), start(rows * runs) {
-        for (long r = 0; r < rows * runs; r++) {
-            const float most = largest(from + r * run, run);
-            scales[r] = most / 32767;
-            start[r] = -excess * round(from + r * run, x.data() + r * run, run, most > 0 ? 32767 / most : 0);
-        }
-    }
-};
 
 __m256i add_products(__m256i sums, __m256i codes, const int16_t *x) {
     return _mm256_add_epi32(sums, _mm256_madd_epi16(codes, load(x)));
@@ -130,10 +86,8 @@ template <class Bits, long FIXED> float coded_row(const uint8_t *w, const float 
 template <class Bits, class T>
 void coded(const float *x, const uint8_t *w, const T *scales, float *y, long rows, long out, long inner, long group,
            int threads) {
-    long run = std::min(group, MOST_GROUP);
-    while (group % run) run -= UNIT;
-    const Rounded rounded(x, rows, inner, run, Bits::EXCESS);
-    const long groups = inner / group, each = group / run, runs = rounded.runs;
+    const Rounded rounded(x, rows, inner, group, Bits::EXCESS);
+    const long run = rounded.run, runs = rounded.runs, groups = inner / group, each = group / run;
 #pragma omp parallel num_threads(threads)
     {
         std::vector<float> both(runs);  // the scales of codes times those of x

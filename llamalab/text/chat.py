@@ -101,7 +101,7 @@ class Chat:
                     generation.stop()
                 elif not stream.holds_text:
                     before_stop = len(generation.ids)
-                # The space that parts an answer from its question is not the answer's.
+                # The space between a question and its answer does not belong to the answer.
                 text = text if answer else text.lstrip()
                 answer += text
                 yield text
@@ -129,6 +129,6 @@ class Chat:
 
 
 def _shared(ids: Sequence[int], others: Sequence[int]) -> int:
-    """How many ids two lists begin with alike."""
+    """The length of the common beginning of two lists of ids."""
     pairs = zip(ids, others, strict=False)
     return next((at for at, (one, other) in enumerate(pairs) if one != other), min(len(ids), len(others)))

@@ -10,7 +10,7 @@ from typing import Any
 from llamalab.errors import InputError
 
 LIMITS = {"steps": 200_000, "characters": 2**20, "bytes": 2**29, "seconds": 5}
-_WAIT_S = 60  # of the wall's clock, on a machine that does other things
+_WAIT_S = 60  # of wall-clock time, which other programs on the machine lengthen
 _WORKER = Path(__file__).with_name("template_worker.py")
 
 

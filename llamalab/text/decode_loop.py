@@ -45,7 +45,7 @@ class Choice:
             )
 
     def __call__(self, logits_BV: Tensor) -> Tensor:
-        """token_B1 of logits_BV, without a word to the host."""
+        """token_B1 of logits_BV, without synchronisation with the host."""
         if self.temperature == 0:
             return logits_BV.argmax(-1, keepdim=True)
         scaled_BV = logits_BV / self.temperature

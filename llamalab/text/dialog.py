@@ -1,4 +1,4 @@
-r"""A dialog as Llama 2 Chat wants it written: turn by turn, each between BOS and EOS:
+r"""A dialog in the format of Llama 2 Chat: turn by turn, each between BOS and EOS:
 
     BOS "[INST] {user} [/INST] {assistant} " EOS    a turn that is over
     BOS "[INST] {user} [/INST]"                     the last one, to be answered

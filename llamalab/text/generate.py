@@ -24,7 +24,7 @@ from llamalab.model import RaggedKVCache, StaticKVCache, Transformer, torch_dtyp
 from llamalab.text.sampling import Sampler
 
 FinishReason = Literal["stop", "length", "context"]
-_MOST_PADDING = 2  # times the memory of rows as long as each needs, for rows that attend in one call
+_MOST_PADDING = 2  # most memory of equally long rows, which attend in one call, over that of rows as long as each needs
 
 
 class Generation:
@@ -35,8 +35,8 @@ class Generation:
     (`max_new_tokens` are made) or "context" (the model's context is full). With `score_prompt`,
     `prompt_logprobs` has the log-probability of every prompt token but the first, which has none.
 
-    `cache` may bring the first tokens of the prompt, from an earlier text that began alike; only the
-    others are fed. Without one a cache of the size needed is made, stored in `kv_dtype` (default: the
+    `cache` may hold the first tokens of the prompt, from an earlier text with the same beginning; only
+    the others are fed. Without one a cache of the size needed is made, stored in `kv_dtype` (default: the
     model's). Ids from `vocab_size` on are never chosen: rows of an embedding that was padded. Nothing
     is computed before the first id is asked for.
 
@@ -81,7 +81,7 @@ class Generation:
         return self._tokens
 
     def stop(self) -> None:
-        """End it here: nothing follows the token that came last."""
+        """End the generation after the last token."""
         self.finish_reason = "stop"
 
     @property
@@ -134,7 +134,7 @@ def together(generations: Sequence[Generation], *, at_once: int | None = None) -
     """(row, id) of several generations as they are made, one decode pass for all rows that go on.
 
     With `at_once` no more rows than so many go on at a time: the next one reads its prompt when another has ended.
-    Every row gives what it would give alone, as far as sums of another order round alike. Raises InputError for no
+    Every row gives what it would give alone, up to the rounding of sums in another order. Raises InputError for no
     rows, rows of several models, and rows that share a sampler or a cache, as each would then depend on the others.
     """
     _check_rows(generations)

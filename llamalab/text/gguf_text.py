@@ -158,6 +158,6 @@ def _special(settings: dict[str, Value], key: str, count: int, default: int | No
     value = settings.get(f"tokenizer.ggml.{key}")
     if value is not None and type(value) is not int:
         raise FormatError(f"tokenizer.ggml.{key} of a GGUF file must be a piece's id; got {value!r}")
-    # An id outside is none to llama.cpp, which then takes its own; files write -1 so.
+    # llama.cpp ignores an id outside the vocabulary, such as -1, and takes its default.
     given = default if value is None or not 0 <= value < count else value
     return given if given is not None and given < count else None

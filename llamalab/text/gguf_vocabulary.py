@@ -28,7 +28,7 @@ PATTERNS = {
 
 def gguf_tokenizer(path: str | os.PathLike[str]) -> Tokenizer:
     """Open it. Raises FormatError for a vocabulary of another kind, or one that is not sound."""
-    from llamalab.text.gguf_text import BYTE_LEVEL, SENTENCEPIECE, vocabulary  # here: its package needs torch
+    from llamalab.text.gguf_text import BYTE_LEVEL, SENTENCEPIECE, vocabulary  # imported here: its package needs torch
 
     words, name = vocabulary(Path(path)), os.fspath(path)
     try:

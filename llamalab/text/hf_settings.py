@@ -41,9 +41,9 @@ class SideFiles(NamedTuple):
     template: str | None
 
     def keeps(self, token_id: int, base: TextSettings) -> bool:
-        """Whether a special piece of the vocabulary is one here: BOS or EOS is none where another takes its part.
+        """Whether a special piece of the vocabulary is one here: BOS or EOS is not where another piece replaces it.
 
-        transformers looks so only where pieces are listed.
+        transformers replaces them only where pieces are listed.
         """
         key = {base.bos_id: "bos_token", base.eos_id: "eos_token"}.get(token_id)
         return key not in self.tokenizer or not any(self.tokenizer.get(listed) for listed in _LISTED)
@@ -73,7 +73,7 @@ def read_side_files(folder: Path) -> SideFiles:
         return read_object(folder / name, name, most=MOST_BYTES) if (folder / name).is_file() else {}
 
     own, named = read("tokenizer_config.json"), read("special_tokens_map.json")
-    # The newer form has added pieces in tokenizer_config.json, and is right; before it the map was.
+    # With added pieces, its newer form, tokenizer_config.json takes precedence; in its older form the map does.
     tokenizer = named | own if "added_tokens_decoder" in own else own | named
     template = _template(folder, read("chat_template.json").get("chat_template", tokenizer.get("chat_template")))
     return SideFiles(

@@ -15,7 +15,7 @@ from llamalab.text.tokenizer import Kind
 
 _VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5
 _UNIGRAM, _BPE = 1, 2
-# A message that comes again is merged: this at the end of a model takes the space in front away.
+# Repeated messages are merged: at the end of a model these bytes switch off the space before a text.
 NO_DUMMY_PREFIX = b"\x1a\x02\x18\x00"
 
 
@@ -44,7 +44,7 @@ def read_pieces(proto: bytes) -> Pieces:
 
 
 def is_bpe(proto: bytes) -> bool:
-    """Whether a model is byte-pair encoding; one that does not say is of Unigram. Raises FormatError as read_pieces."""
+    """Whether a model is byte-pair encoding; the default of the field is Unigram. Raises FormatError as read_pieces."""
     kind: int | bytes = _UNIGRAM
     for number, value in _fields(proto):
         if number == 2 and isinstance(value, bytes):

@@ -1,4 +1,4 @@
-"""What the settings of sampling may be: known without torch, so that a wrong one is said before anything is loaded."""
+"""The ranges of the settings of sampling, without torch, so that a wrong one is reported before anything is loaded."""
 
 import math
 from collections.abc import Callable
@@ -21,13 +21,13 @@ def check_sampling(
     """Raise InputError for a setting out of its range, under the name that `spelled` gives the argument.
 
     Args:
-        temperature: what logits are divided by; 0 takes the most likely token.
+        temperature: the divisor of the logits; 0 takes the most likely token.
         top_k: so many of the most likely tokens are drawn from, None for all.
         top_p: as many of the most likely tokens as this sum of their probabilities needs are drawn from.
         min_p: tokens of less than this share of the most likely one's probability are left out.
-        repetition_penalty: what logits of tokens that were seen are made smaller by; 1 for none.
+        repetition_penalty: the factor by which logits of earlier tokens are made smaller; 1 for none.
         seed: of the random numbers.
-        spelled: the word for an argument in the error, such as its option.
+        spelled: gives the name of an argument in the error, such as its option.
 
     >>> check_sampling(temperature=1.0, top_k=None, top_p=2.0, min_p=0.0, repetition_penalty=1.0, seed=0)
     Traceback (most recent call last):

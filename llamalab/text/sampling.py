@@ -1,6 +1,6 @@
 """The choice of the next token: greedy, or sampled from softmax(logits / temperature) cut by top-k, top-p and min-p.
 
-Top-p keeps the tokens whose more probable rivals together weigh at most p, so always one
+Top-p keeps the tokens of which the more probable ones together weigh at most p, so always one
 (Holtzman et al. 2020, arXiv 1904.09751; the cut as in meta-llama/llama generation.py, sample_top_p).
 Min-p keeps those that weigh at least p times the heaviest (Nguyen et al. 2024, arXiv 2407.01082).
 A repetition penalty r takes the logits of tokens seen before to l / r where l > 0 and l * r elsewhere

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from llamalab.errors import FormatError
 from llamalab.files.mapped import map_file
+from llamalab.plain_text import sentence
 from llamalab.text.added import Cutter, WithAdded
 from llamalab.text.decoders import FallbackDecoder, PieceDecoder
 from llamalab.text.model_proto import NO_DUMMY_PREFIX, Pieces, is_bpe, read_pieces
@@ -46,7 +47,7 @@ class SentencePieceModel(WithAdded):
 
     @cached_property
     def is_plain(self) -> bool:
-        """Whether other files can hold it: BPE of the text as it is."""
+        """Whether other file formats can hold it: BPE of the text without normalisation."""
         as_it_is = "ａ  ﬁ"
         spaced = (SPACE if self._own_space_first else "") + as_it_is.replace(" ", SPACE)
         return is_bpe(self.proto) and bool(self.model.normalize(as_it_is) == spaced)
@@ -148,7 +149,7 @@ class SentencePieceTokenizer(SentencePieceModel):
 
 
 def check_plain(tokenizer: SentencePieceModel) -> None:
-    """Raise FormatError for a model that another file than its own would be read wrongly from."""
+    """Raise FormatError for a model that other file formats cannot hold."""
     if not tokenizer.is_plain:
         raise FormatError(
             "a SentencePiece model must be BPE without normalisation to be written as another file; "
@@ -168,12 +169,12 @@ def ids_of(texts: list[str]) -> dict[str, int]:
 
 
 def _opened(proto: bytes, name: str) -> "SentencePieceProcessor":
-    import sentencepiece  # here: the command line names tokenizers before it opens one
+    import sentencepiece  # imported here: the command line names tokenizers before it opens one
 
     try:
         return sentencepiece.SentencePieceProcessor(model_proto=proto)
     except (RuntimeError, ValueError) as error:
-        reason = " ".join(str(error).split())
+        reason = sentence(str(error))
         raise FormatError(f"{name} must be a sentencepiece model; {reason}") from None
 
 

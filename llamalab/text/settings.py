@@ -8,7 +8,7 @@ knows BOS and EOS alone. `generate`, `chat`, `tokenizer`, `convert` and every ex
 from collections.abc import Callable
 from typing import NamedTuple
 
-MAX_ID = 2**24  # a vocabulary of more has no embedding that fits anywhere
+MAX_ID = 2**24  # the embedding of a larger vocabulary would fit into no memory
 
 
 class Added(NamedTuple):

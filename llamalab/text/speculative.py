@@ -3,8 +3,8 @@
     proposal x ~ q of the draft; kept with probability min(1, p(x) / q(x)) under p of the large model
     the first that is not kept gives way to a draw from max(0, p - q); after all are kept one more is drawn from p
 
-What comes has the distribution of the large model alone, and is its greedy text where the sampler is greedy (Leviathan,
-Kalman, Matias 2023, arXiv 2211.17192). Both models keep their caches, and take back what was not kept.
+The output has the distribution of the large model alone, and is its greedy text where the sampler is greedy (Leviathan,
+Kalman, Matias 2023, arXiv 2211.17192). Both models keep their caches, and drop the tokens that were not kept.
 """
 
 from collections.abc import Collection, Iterator, Sequence
@@ -30,7 +30,7 @@ class Round(NamedTuple):
 class Speculation:
     """New token ids of `model`, proposed by `draft`: iterate once.
 
-    `ids` is what has been made, `rounds` what came of each round, `finish_reason` as a Generation's. Ids from
+    `ids` is what has been made, `rounds` the counts of each round, `finish_reason` as a Generation's. Ids from
     `vocab_size` on are never chosen. Raises InputError for what a Generation refuses, models of different vocabularies,
     and a sliding window shorter than the text, whose tokens cannot be taken back.
     """

@@ -78,7 +78,7 @@ def now(form: str) -> str:
 
 
 def bounded(limits: dict[str, int]) -> None:
-    """Take memory and processor time away from this process, where the system can."""
+    """Limit memory and processor time of this process, where the system supports it."""
     try:
         import resource
     except ImportError:

@@ -59,7 +59,7 @@ class Tokenizer(Protocol):
     def encode(self, text: str, *, bos: bool = False, special: bool = False, middle: bool = False) -> list[int]:
         """Ids of a text, with BOS before them where asked; `special` reads every special piece spelled in it as one.
 
-        `middle` says that the text goes on another, so that no space is put before it. Raises InputError
+        `middle` says that the text continues another one, so that no space is put before it. Raises InputError
         for lone surrogates, and for BOS where there is none.
         """
         ...

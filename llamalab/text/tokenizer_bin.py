@@ -3,7 +3,7 @@
 It holds a uint32 max_token_length, then per id a float32 score, a uint32 length and the bytes of the
 piece, with a space where sentencepiece writes U+2581; ids 0 to 258 are unknown, BOS, EOS and the
 256 bytes (karpathy/llama2.c 350e04f, tokenizer.py:41-70, run.c:373-560). Files of July 2023 write each byte as the
-character of that number, or as a byte that is no UTF-8; run.c goes by the id and reads them still. A text
+character of that number, or as a byte that is no UTF-8; run.c goes by the id and still reads them. A text
 ends at BOS as at EOS, since run.c takes BOS for the end.
 """
 

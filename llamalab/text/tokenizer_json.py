@@ -16,6 +16,7 @@ import tokenizers
 
 from llamalab.errors import FormatError
 from llamalab.files.inputs import MOST_BYTES, read_object
+from llamalab.plain_text import sentence
 from llamalab.text.added import WithAdded, added_token
 from llamalab.text.byte_level import spelled
 from llamalab.text.decoders import ByteLevelDecoder, FallbackDecoder
@@ -53,7 +54,7 @@ class JsonTokenizer(WithAdded):
         more = [piece for piece in settings.added if piece.text not in known]
         if more:
             model = dict(self.description["model"])
-            # The library counts on from the last piece; what is one of the model's has the id that it has there.
+            # The library numbers added pieces after the last one; a piece of the model keeps its id.
             model["vocab"] = {piece.text: piece.token_id for piece in more} | model["vocab"]
             added = [*self._added_here(), *map(added_token, more)]
             return JsonTokenizer(self.description | {"model": model, "added_tokens": added}, self.source, settings)
@@ -138,7 +139,7 @@ def read_tokenizer_json(path: str | os.PathLike[str]) -> JsonTokenizer:
 
 
 def _built(description: dict[str, Any], name: str) -> tokenizers.Tokenizer:
-    # Neither a longest length nor padding is a matter of the vocabulary.
+    # Truncation and padding are no part of the vocabulary.
     text = json.dumps(description | {"truncation": None, "padding": None})
     try:
         return tokenizers.Tokenizer.from_str(text)
@@ -155,9 +156,9 @@ def _encoded(backend: tokenizers.Tokenizer, text: str, name: str, *, add: bool =
 
 
 def _refusal(error: BaseException, name: str) -> BaseException:
-    """Unforeseen input makes the library panic, with an exception that is no subclass of Exception."""
+    """The error to raise: on some input the library panics with an exception that is no subclass of Exception."""
     if isinstance(error, Exception) or type(error).__name__ == "PanicException":
-        return FormatError(f"{name} must be a sound tokenizer.json; {' '.join(str(error).split())[:200]}")
+        return FormatError(f"{name} must be a sound tokenizer.json; {sentence(str(error), 200)}")
     return error
 
 

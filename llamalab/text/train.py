@@ -14,6 +14,7 @@ import sentencepiece
 from llamalab.errors import InputError
 from llamalab.files.inputs import read_bounded_text
 from llamalab.files.outputs import check_target, replacing
+from llamalab.plain_text import sentence
 from llamalab.text.tokenizer import check_text
 
 LEAST_VOCABULARY = 3 + 256 + 1  # the fixed ids, the bytes, and the space
@@ -58,7 +59,7 @@ def train_tokenizer(
     except (RuntimeError, ValueError) as error:
         raise InputError(
             f"{os.fspath(source)} must have enough distinct text for {vocab_size} pieces and no more characters than "
-            f"that; sentencepiece says: {' '.join(str(error).split())}",
+            f"that; sentencepiece says: {sentence(str(error))}",
             hint="choose another {vocab_size} or text",
         ) from None
     with replacing(target) as file:

@@ -43,6 +43,6 @@ class Masters:
 
     @torch.no_grad()
     def restore(self, copies: dict[str, Tensor]) -> None:
-        """Take the values of copies that were kept. KeyError for one that is not there."""
+        """Restore the values of saved copies. Raises KeyError for a missing one."""
         for name, master in self.copies().items():
             master.copy_(copies[name])

@@ -12,7 +12,7 @@ from llamalab.errors import InputError
 
 
 class Recipe(NamedTuple):
-    """Llama 2's, but for the warm-up, which a short run cannot have 2,000 steps of.
+    """Llama 2's except for the warm-up: a short run has no 2,000 steps for it.
 
     `final_share` of the peak rate is left at the last step; 1 keeps the rate constant after the warm-up. `clip` None
     leaves gradients as they are. Weight decay acts on matrices; norms and biases have none.
@@ -41,7 +41,7 @@ class Recipe(NamedTuple):
 
 
 def check_recipe(recipe: Recipe) -> None:
-    """Raise InputError for a recipe that cannot be followed."""
+    """Raise InputError for a setting out of its range."""
     whole(recipe.warmup_steps, "warmup_steps", least=0)
     for name, low, high in (("beta1", 0.0, 1.0), ("beta2", 0.0, 1.0)):
         if not low <= getattr(recipe, name) < high:

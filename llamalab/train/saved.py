@@ -27,6 +27,7 @@ from llamalab.errors import FormatError, InputError
 from llamalab.files.inputs import MOST_BYTES, read_object
 from llamalab.files.outputs import new_outputs
 from llamalab.model import Transformer
+from llamalab.plain_text import sentence
 from llamalab.train.trainer import Trainer
 
 _STATE, _SETTINGS, _ROWS = "optimizer.safetensors", "training.json", "steps.json"
@@ -96,7 +97,7 @@ def resume(run: Path, trainer: Trainer, settings: dict[str, object] | None = Non
         _take(trainer, load_file(folder / _STATE))
     except (KeyError, SafetensorError, OSError, RuntimeError) as error:
         raise FormatError(
-            f"{folder / _STATE} must be the state of this model's optimiser; {' '.join(str(error).split())}; "
+            f"{folder / _STATE} must be the state of this model's optimiser; {sentence(str(error))}; "
             "start the run anew in another folder"
         ) from None
     trainer.done = step

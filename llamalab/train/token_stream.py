@@ -13,7 +13,7 @@ from torch import Tensor
 from llamalab.errors import InputError
 from llamalab.text import Tokenizer
 
-HELD_OUT_SHARE = 0.05  # of a text that comes without a part to hold out
+HELD_OUT_SHARE = 0.05  # of a text that comes without a held-out part
 _PASSES_A_SEED = 1 << 31
 
 
@@ -27,7 +27,7 @@ class TokenStream(NamedTuple):
 def stream_of(
     text: str, tokenizer: Tokenizer, *, held_out: str | None = None, device: str | torch.device = "cpu"
 ) -> TokenStream:
-    """The ids of a text, BOS first where there is one; its last 5 % are held out where no other text is.
+    """The ids of a text, BOS first where there is one; its last 5 % are held out where no other text is given.
 
     A special piece that the text spells, such as `<s>` between two stories, is read as that piece.
     """
@@ -44,7 +44,7 @@ def stream_of(
 
 
 def check_stream(stream: TokenStream, *, seq: int, vocab_size: int) -> None:
-    """Raise InputError where a part is shorter than a window, or has an id that the model has not."""
+    """Raise InputError where a part is shorter than a window, or has an id that the model lacks."""
     for name, ids_N in zip(("text", "held-out part"), stream, strict=True):
         if len(ids_N) < seq + 1:
             raise InputError(

@@ -49,10 +49,10 @@ class StepTaken(NamedTuple):
 
 
 class Trainer:
-    """A model under way. `done` steps of the plan are taken; `step` takes the next.
+    """A model in training: `done` steps of the plan are taken, `step` takes the next one.
 
     `optimizer` is AdamW's class or one with its arguments, as torch.optim.Adam, whose decay is coupled (L2).
-    Raises InputError for a recipe or a plan that cannot be.
+    Raises InputError for a recipe or a plan out of range.
     """
 
     def __init__(

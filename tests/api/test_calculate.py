@@ -20,6 +20,7 @@ CALLS: list[tuple[str, tuple[str, ...], dict[str, object], tuple[str, ...]]] = [
     ("flops", ("7b",), {"phase": "decode", "context": 777}, ("--phase", "decode", "--context", "777")),
     ("flops", ("7b",), {"prompt": [128, 256]}, ("--prompt", "128,256")),
     ("fit", ("7b",), {"memory": "24GiB", "context": 512}, ("--memory", "24GiB", "--context", "512")),
+    ("fit", ("7b", "l4"), {"context": 512}, ("--hardware", "l4", "--context", "512")),
     ("predict", ("7b", "h200"), {"prompt": 512, "generate": 7}, ("--prompt", "512", "--generate", "7")),
     ("predict", ("7b", "l4,h200"), {"batch": "1-4*2"}, ("--hardware", "l4,h200", "--batch", "1-4*2")),
     ("roofline", ("7b", "l4"), {"prompt": 99}, ("--hardware", "l4", "--prompt", "99")),
@@ -89,6 +90,10 @@ def test_errors_name_arguments_and_no_option() -> None:
         llamalab.predict("7b", "l4", nonsense=3)
     assert "nonsense" in str(option.value)
     assert "--" not in str(option.value)
+    with pytest.raises(InputError, match="a run must be given; got none"):
+        llamalab.compare()
+    with pytest.raises(InputError, match="a run must be named by a text or a path; got int"):
+        llamalab.compare("7b@l4", 7)  # type: ignore[arg-type]
 
 
 def test_what_a_command_notes_is_with_the_result(capsys: Capture) -> None:
@@ -148,6 +153,15 @@ def test_no_argument_of_a_call_takes_what_is_no_value(name: str, wrong: object) 
         with pytest.raises(LlamaLabError) as refused:
             call(**CALCULATED[name] | {one.name: wrong})
         assert "\n" not in str(refused.value), one.name
+
+
+@pytest.mark.parametrize("name", CALCULATED)
+def test_an_architecture_is_no_other_argument(name: str) -> None:
+    call: Callable[..., object] = getattr(llamalab, name)
+    for one in inspect.signature(call).parameters.values():
+        if one.kind is not one.VAR_KEYWORD and one.name != "model":
+            with pytest.raises(InputError, match=f"{one.name} must be no architecture; got one; give it as model"):
+                call(**CALCULATED[name] | {one.name: llamalab.PRESETS["7b"].arch})
 
 
 def test_a_flag_may_be_false_and_an_argument_that_is_none_may_not() -> None:

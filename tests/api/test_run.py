@@ -63,5 +63,7 @@ def test_text_and_what_it_cost(shared_real: Path) -> None:
         llamalab.load_tokenizer(shared_real / "tok512.bin"),
     )
     assert llamalab.generate(model, "Lily has", generate=12, tokenizer=tokenizer, temperature=0).text == result.text
+    with pytest.raises(InputError, match="text must be a text; got 5"):
+        llamalab.generate(model, 5, tokenizer=tokenizer)  # type: ignore[arg-type]
     with pytest.raises(InputError, match="must come with its tokenizer"):
         llamalab.generate(model, "Lily has")

@@ -22,7 +22,7 @@ SHAPES = [
     (1, 1, 1, 1, 1, 2),
     (2, 6, 2, 300, 331, 8),  # more than one chunk of queries, the last one short
 ]
-NAMES = ["naive", "sdpa", "streamed", "chunked"]
+NAMES = ["naive", "sdpa", "streamed", "mixed", "chunked"]
 
 
 def tensors(shape: tuple[int, ...], dtype: torch.dtype = torch.float32) -> tuple[Tensor, Tensor, Tensor]:
@@ -155,6 +155,7 @@ def test_registry() -> None:
         "naive": "naive",
         "sdpa": "flash",
         "streamed": "flash",
+        "mixed": "flash",
         "chunked": "flash",
     }
     assert all(name == backend.name for name, backend in BACKENDS.items())

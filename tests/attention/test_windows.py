@@ -12,7 +12,7 @@ from llamalab.instrument.scores import partial_scores
 from llamalab.instrument.selection import TensorPart
 from tests.attention.grid import WINDOWS, assert_close, tensors
 
-NAMES = ("naive", "chunked", "tiled", "sdpa", "streamed", "math", "flash")
+NAMES = ("naive", "chunked", "tiled", "sdpa", "streamed", "mixed", "math", "flash")
 HEADS = ((6, 6), (6, 2), (6, 1))
 
 

@@ -11,7 +11,7 @@ import pytest
 from llamalab.cli import bench as verb
 from llamalab.cli import main
 from llamalab.cli.parser import Parser
-from llamalab.measure.bench import one_test, reference_here
+from llamalab.measure.bench import one_case, reference_here
 from llamalab.measure.bench import run as bench
 from tests.cli.calls import Capture, loaded, printed, refused
 from tests.report.sample import sample_record
@@ -63,14 +63,14 @@ def test_table_says_once_what_all_rows_share(capsys: Capture) -> None:
 def test_ctrl_c_keeps_what_is_done_whole(
     form: str, to_file: bool, tmp_path: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    measure, path = bench.measure_test, tmp_path / "rows"
+    measure, path = bench.measure_case, tmp_path / "rows"
 
-    def interrupted(one: bench.BenchSettings, model: object, case: bench.BenchCase, tell: object) -> one_test.Timed:
+    def interrupted(one: bench.BenchSettings, model: object, case: bench.BenchCase, tell: object) -> one_case.Timed:
         if case.generate:
             raise KeyboardInterrupt
         return measure(one, model, case, tell)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(bench, "measure_test", interrupted)
+    monkeypatch.setattr(bench, "measure_case", interrupted)
     out = ["--out", str(path)] if to_file else []
     assert main([*SMALL, "-p", "6,4", "-n", "3", "-o", form, *out]) == 130
     captured = capsys.readouterr()
@@ -86,13 +86,13 @@ def test_ctrl_c_keeps_what_is_done_whole(
 
 
 def test_rows_are_printed_as_they_are_done(capsys: Capture, monkeypatch: pytest.MonkeyPatch) -> None:
-    measure, seen = bench.measure_test, []
+    measure, seen = bench.measure_case, []
 
-    def looked(one: bench.BenchSettings, model: object, case: bench.BenchCase, tell: object) -> one_test.Timed:
+    def looked(one: bench.BenchSettings, model: object, case: bench.BenchCase, tell: object) -> one_case.Timed:
         seen.append(capsys.readouterr().out.count("\n"))
         return measure(one, model, case, tell)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(bench, "measure_test", looked)
+    monkeypatch.setattr(bench, "measure_case", looked)
     assert main([*SMALL, "-p", "6,4", "-n", "3", "-o", "md"]) == 0
     assert seen == [0, 3, 1]
 
@@ -117,7 +117,10 @@ def test_several_models_come_one_after_the_other(capsys: Capture) -> None:
 def test_without_a_terminal_every_step_is_a_line_on_stderr(capsys: Capture) -> None:
     assert main([*SMALL, "-p", "6", "-n", "0"]) == 0
     lines = capsys.readouterr().err.splitlines()
-    assert any(re.search(r"^ *\d+% pp6, batch 1: repetition 2 of 2(, about \d+ s left)?$", line) for line in lines)
+    assert any(
+        re.search(r"^ *\d+% pp6, batch 1: repetition 2 of 2(, about \d+ s left|, nearly done)?$", line)
+        for line in lines
+    )
 
 
 @pytest.mark.parametrize(
@@ -169,8 +172,8 @@ def test_rows_without_a_prediction_have_a_dash_and_the_reason(capsys: Capture, m
 
 def test_a_disturbed_row_says_so(capsys: Capture, monkeypatch: pytest.MonkeyPatch) -> None:
     times = iter([[1.0], [1.0], [2.0], [2.0], [2.0], [2.0], [2.0], [2.0], [2.0]])
-    monkeypatch.setattr(one_test, "time_passes", lambda *_: next(times))
-    monkeypatch.setattr(one_test, "fused_kernel", lambda work, place: None)
+    monkeypatch.setattr(one_case, "time_passes", lambda *_: next(times))
+    monkeypatch.setattr(one_case, "fused_kernel", lambda work, place: None)
     text = printed(capsys, *SMALL, "-p", "6", "-n", "0", "-o", "md")
     assert "DISTURBED: repetitions up to 100 % apart after 6 more" in text
 

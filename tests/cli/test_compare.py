@@ -53,6 +53,9 @@ def test_what_a_file_does_not_tell_is_asked_for_and_can_be_told(capsys: Capture,
     unknown = loaded(capsys, "compare", str(path))["rows"]
     assert [row["predicted_s"] for row in unknown] == [None, None]
     assert {row["predicted_from"] for row in unknown} == {"the device is not known; name it"}
+    lead = printed(capsys, "compare", str(path)).splitlines()
+    assert lead[0].endswith("2 rows, 0 with a prediction beside")
+    assert "  not predicted: the device is not known; name it" in lead
     told = loaded(capsys, "compare", str(path), "--hardware", "h100-80gb-sxm", "--dtype", "float16")["rows"]
     # The decode of two sequences at a context of 640, as the forecast has it.
     assert told[1]["predicted_s"] == pytest.approx(

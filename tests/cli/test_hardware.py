@@ -41,6 +41,7 @@ def test_the_cpu_is_a_row_once_it_is_measured(capsys: Capture) -> None:
 
 def test_every_device_is_in_the_table(capsys: Capture) -> None:
     text = printed(capsys, "hardware")
+    assert printed(capsys, "hardware", "all") == printed(capsys, "hardware", "--hardware", "all") == text
     assert all(f"\n{name} " in text for name in HARDWARE)
     row = next(line for line in text.splitlines() if line.startswith("t4-16gb"))
     assert row.split()[1:9] == ["–", "65", "–", "8.1", "130", "–", "320", "16"]

@@ -83,7 +83,7 @@ def test_every_example_of_a_calculator_runs(capsys: Capture, example: str) -> No
         (("kv", "--format", "yaml"), "--format must be one of table, json, csv, md; got 'yaml'"),
         (("kv", "--model", "7bb"), "got '7bb'; did you mean 7b or 70b?"),
         (("kv", "--kv-heads", "5"), "must divide n_heads=32; got 5; try one of 32, 16, 8, 4, 2, 1"),
-        (("fit",), "--free must be given; got neither; see llamalab fit --help"),
+        (("fit",), "--free must be given; got none; see llamalab fit --help"),
         (("fit", "--memory", "1GB", "--free", "1GB"), "must not be given together; got both"),
         (
             ("fit", "--memory", "16G"),
@@ -121,14 +121,14 @@ def raising(error: BaseException) -> object:
 
 
 def test_ctrl_c_ends_with_130_and_no_traceback(capsys: Capture, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("llamalab.cli.kv.run", raising(KeyboardInterrupt()))
+    monkeypatch.setattr("llamalab.cli.kv.answer", raising(KeyboardInterrupt()))
     assert main(["kv"]) == 130
     assert capsys.readouterr().err == "llamalab: interrupted\n"
 
 
 def test_a_missing_package_ends_with_3_and_names_it(capsys: Capture, monkeypatch: pytest.MonkeyPatch) -> None:
     missing = ModuleNotFoundError("No module named 'torch'", name="torch")
-    monkeypatch.setattr("llamalab.cli.kv.run", raising(missing))
+    monkeypatch.setattr("llamalab.cli.kv.answer", raising(missing))
     sentence = refused(capsys, "kv", code=3)
     assert sentence == (
         "llamalab kv needs the Python package torch; it is not installed; "
@@ -137,7 +137,7 @@ def test_a_missing_package_ends_with_3_and_names_it(capsys: Capture, monkeypatch
 
 
 def test_a_module_of_our_own_that_is_missing_is_a_bug_and_shows(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("llamalab.cli.kv.run", raising(ModuleNotFoundError("x", name="llamalab.lost")))
+    monkeypatch.setattr("llamalab.cli.kv.answer", raising(ModuleNotFoundError("x", name="llamalab.lost")))
     with pytest.raises(ModuleNotFoundError):
         main(["kv"])
 
@@ -145,7 +145,7 @@ def test_a_module_of_our_own_that_is_missing_is_a_bug_and_shows(monkeypatch: pyt
 def test_an_error_of_several_lines_is_printed_as_one(capsys: Capture, monkeypatch: pytest.MonkeyPatch) -> None:
     from llamalab.errors import InputError
 
-    monkeypatch.setattr("llamalab.cli.kv.run", raising(InputError("x must be y;\n  got\tz")))
+    monkeypatch.setattr("llamalab.cli.kv.answer", raising(InputError("x must be y;\n  got\tz")))
     assert refused(capsys, "kv") == "x must be y; got z"
 
 

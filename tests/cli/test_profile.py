@@ -61,7 +61,13 @@ def test_the_table_says_what_ran_and_whether_it_adds_up(capsys: Capture, roofs: 
     fused = printed(capsys, *PASS, "--phase", "prefill", "--roofs", roofs, "--attention", "sdpa")
     assert "attention kernel: aten::_scaled_dot_product_flash_attention_for_cpu" in fused
     assert "not known: memory_clock_hz, power_w, temperature_c, throttle_reasons: not readable on a CPU" in text
-    for caption in ("Time by operation", "Alive at the peak", "What looking costs", "projections", "State of the dev"):
+    for caption in (
+        "Time by operation",
+        "Alive at the peak",
+        "Cost of the instruments",
+        "projections",
+        "State of the dev",
+    ):
         assert caption in text
 
 

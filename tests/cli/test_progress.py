@@ -42,6 +42,23 @@ def test_the_time_left_goes_by_the_share_that_is_done(now: Now, capsys: pytest.C
     ]  # fmt: skip
 
 
+def test_the_time_left_shrinks_while_a_step_goes_on(
+    now: Now, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(shown, "TICK_S", 0.01)
+    with Progress() as progress:
+        now.s = 20.0
+        progress("repetition 1 of 5", 0.5)
+        for then_s, said in (
+            (20.0, " 50% repetition 1 of 5, about 20 s left"),
+            (30.0, " 75% repetition 1 of 5, about 10 s left"),
+            (50.0, " 99% repetition 1 of 5, nearly done"),
+        ):
+            now.s = then_s
+            while said not in capsys.readouterr().err:
+                pass
+
+
 def test_a_first_step_that_takes_long_says_how_long_it_has_taken(
     now: Now, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -59,4 +76,10 @@ def test_a_deadline_bounds_what_is_left(now: Now, capsys: pytest.CaptureFixture[
         progress("roofs", 0.0)
         now.s = 590.0
         progress("attention", 0.9)
-    assert lines(capsys) == ["  0% roofs, at most 10 min left", " 90% attention, at most 10 s left"]
+        now.s = 600.0
+        progress("the page", 0.95)
+    assert lines(capsys) == [
+        "  0% roofs, at most 10 min left",
+        " 90% attention, at most 10 s left",
+        " 95% the page, nearly done",
+    ]

@@ -92,7 +92,7 @@ def test_what_the_system_says_is_one_sentence(
     def run(_: object) -> int:
         raise error
 
-    monkeypatch.setattr("llamalab.cli.kv.run", run)
+    monkeypatch.setattr("llamalab.cli.kv.answer", run)
     assert words in refused(capsys, "kv", code=3)
 
 
@@ -102,7 +102,7 @@ def test_a_defect_of_ours_stays_one(monkeypatch: pytest.MonkeyPatch, error: Exce
         raise error
 
     assert system.sentence_of(error) is None
-    monkeypatch.setattr("llamalab.cli.kv.run", run)
+    monkeypatch.setattr("llamalab.cli.kv.answer", run)
     with pytest.raises(type(error)):
         main(["kv"])
 
@@ -117,7 +117,7 @@ def run(_):
         (place / "half").touch()
         print("ready", flush=True)
         time.sleep(60)
-kv.run = run
+kv.answer = run
 sys.exit(main(["kv"]))
 """
 
@@ -160,7 +160,7 @@ def test_handlers_are_as_they_were_after_a_command(capsys: Capture) -> None:
 @pytest.mark.parametrize("after_s", [0.25, 0.3, 0.8])
 def test_ctrl_c_while_torch_is_imported(after_s: float) -> None:
     code = "import sys; from llamalab.cli import kv, main\ndef run(_):\n print(1, flush=True); import torch; "
-    code += "import time; time.sleep(60)\nkv.run = run\nsys.exit(main(['kv']))"
+    code += "import time; time.sleep(60)\nkv.answer = run\nsys.exit(main(['kv']))"
     process = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     assert process.stdout is not None
     process.stdout.readline()

@@ -2,7 +2,6 @@
 
 import os
 import pty
-import re
 import select
 import shutil
 import subprocess
@@ -81,7 +80,7 @@ def test_the_least_important_columns_go_and_it_is_said(capsys: Capture, monkeypa
     monkeypatch.setenv("COLUMNS", "80")
     text = printed(capsys, "models")
     assert "karpathy/llama2.c" not in text
-    assert "columns do not fit; -v shows them" in text
+    assert "columns left out for width; -v shows all" in text
     assert "karpathy/llama2.c" in printed(capsys, "models", "-v")
     assert "<- this model" in printed(capsys, "kv")
 
@@ -131,100 +130,20 @@ def test_help_of_a_verb_in_both_spellings(capsys: Capture, verb: str) -> None:
     assert printed(capsys, "help", verb) == printed(capsys, verb, "--help")
 
 
-@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
-def test_completion_has_every_verb_and_option(capsys: Capture, shell: str) -> None:
-    from llamalab.cli.options_of import every_option
-
-    script = printed(capsys, "completion", shell)
-    options = {name for found in every_option().values() for one in found for name in one.names if name[:2] == "--"}
-    assert all(verb in script for verb in VERBS)
-    assert all((option[2:] if shell == "fish" else option) in script for option in options)
-
-
-def test_bash_completes_verbs_options_and_words(capsys: Capture, tmp_path: Path) -> None:
-    script = tmp_path / "llamalab.bash"
-    script.write_text(printed(capsys, "completion", "bash"))
-
-    def completed(*words: str) -> list[str]:
-        line = f"source {script}; COMP_WORDS=({' '.join(words)}); COMP_CWORD={len(words) - 1}; _llamalab; "
-        done = subprocess.run(
-            ["bash", "-c", f'{line}printf "%s\\n" "${{COMPREPLY[@]}}"'],
-            capture_output=True,
-            text=True,
-            check=True,
-            cwd=tmp_path,
-        )
-        return done.stdout.split()
-
-    assert completed("llamalab", "comp") == ["compare-hardware", "compare", "completion"]
-    assert completed("llamalab", "kv", "--con") == ["--context"]
-    assert completed("llamalab", "kv", "--dtype", "b") == ["bf16"]
-    assert set(completed("llamalab", "predict", "--hardware", "h2")) == {"h200-141gb-sxm"}
-
-
-def test_bash_takes_a_file_where_an_option_does(capsys: Capture, tmp_path: Path) -> None:
-    (tmp_path / "mine.json").write_text("{}")
-    script = tmp_path / "llamalab.bash"
-    script.write_text(printed(capsys, "completion", "bash"))
-    assert subprocess.run(["bash", "-n", str(script)], capture_output=True).returncode == 0
-    line = f"source {script}; COMP_WORDS=(llamalab kv --model mi); COMP_CWORD=3; _llamalab; "
-    done = subprocess.run(
-        ["bash", "-c", f'{line}printf "%s\\n" "${{COMPREPLY[@]}}"'], capture_output=True, text=True, cwd=tmp_path
-    )
-    assert "mine.json" in done.stdout.split()
-    assert any(word.startswith("mistral-") for word in done.stdout.split())
-
-
-ZSH_OPTION = (
-    r"'(--[a-z-]+)(=?)\[[^\[\]:']+\](?::value:(_files|\([^()']+\)|\{_alternative \"[^'\"]+\" \"[^'\"]+\"\}| ))?'"
-)
-
-
-@pytest.mark.parametrize("verb", VERBS)
-def test_zsh_knows_which_options_take_a_value(capsys: Capture, verb: str) -> None:
-    """The specifications that _arguments reads, each as its manual has it: a flag, or a value and its action."""
-    from llamalab.cli.options_of import options_of
-
-    (line,) = re.findall(
-        rf"^        {verb}\) _arguments (.*) '\*:file:_files';;$", printed(capsys, "completion", "zsh"), re.M
-    )
-    told = {name: (bool(equals), action) for name, equals, action in re.findall(ZSH_OPTION, line)}
-    assert re.sub(ZSH_OPTION, "", line).strip() == ""
-    for option in options_of(verb):
-        for name in option.names:
-            if name.startswith("--"):
-                assert told[name][0] is bool(told[name][1]) is option.takes_value, name
-                assert all(word in told[name][1] for word in option.words)
-
-
-@pytest.mark.parametrize("shell", ["zsh", "fish"])
-def test_the_shell_itself_reads_its_script(capsys: Capture, tmp_path: Path, shell: str) -> None:
-    if shutil.which(shell) is None:
-        pytest.skip(f"{shell} is not here")
-    script = tmp_path / "script"
-    script.write_text(printed(capsys, "completion", shell))
-    done = subprocess.run([shell, "-n", str(script)], capture_output=True, text=True)
-    assert (done.returncode, done.stderr) == (0, "")
-
-
-def test_fish_has_a_line_for_each_option_in_its_own_words(capsys: Capture) -> None:
-    lines = printed(capsys, "completion", "fish").splitlines()
-    form = (
-        r"complete -c llamalab -n (?:__fish_use_subcommand -f -a [a-z-]+"
-        r"|'__fish_seen_subcommand_from [a-z-]+' -l [a-z0-9-]+(?: -r| -r -f)?(?: -a '[^']+')?) -d '[^']+'"
-    )
-    assert [line for line in lines if not re.fullmatch(form, line)] == []
-    of_kv = [line for line in lines if "from kv' -l" in line]
-    assert any(" -l context -r -f -d " in line for line in of_kv)
-    assert any(" -l model -r -a '7b " in line for line in of_kv)
-    assert any(" -l verbose -d " in line for line in of_kv)
-
-
 def test_the_manual_page_has_every_verb(capsys: Capture) -> None:
     page = printed(capsys, "man")
     assert page.startswith(".TH LLAMALAB 1")
     assert all(f".SS llamalab {verb.replace('-', chr(92) + '-')}" in page for verb in VERBS)
     assert not [line for line in page.splitlines() if line.startswith("'")]
+
+
+def test_the_manual_page_is_set_without_a_warning(capsys: Capture, tmp_path: Path) -> None:
+    if shutil.which("groff") is None:
+        pytest.skip("groff is not installed")
+    page = tmp_path / "llamalab.1"
+    page.write_text(printed(capsys, "man"))
+    done = subprocess.run(["groff", "-man", "-Tutf8", "-ww", "-K", "utf-8", str(page)], capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, "")
 
 
 def test_a_path_that_is_not_there_is_said_before_torch_is_loaded() -> None:

@@ -12,6 +12,8 @@ from llamalab.comparison.ranks import RanksPhase, ranks_phases
 from tests.report.sample import sample_record
 from tests.report.sample_ranks import RATES, WAITING_SHARE, constants, sample_run
 
+PASS = PassShape(new_tokens=512, tensor_parallel=2)
+
 
 @pytest.fixture(scope="module")
 def prefill() -> RanksPhase:
@@ -19,7 +21,7 @@ def prefill() -> RanksPhase:
 
 
 def test_a_pass_is_its_own_work_what_it_sends_and_a_share_of_its_work_in_waiting(prefill: RanksPhase) -> None:
-    ops = forward_ops(prefill.arch, PassShape(new_tokens=512, tensor_parallel=2))
+    ops = forward_ops(prefill.arch, PASS)
     times = [(op.kind == "collective", op.count * predict_op(op, rates_of_op(op, RATES)).time_s) for op in ops]
     work_s, sent_s = (sum(seconds for sends, seconds in times if sends is which) for which in (False, True))
     split = prefill.predicted_split
@@ -100,3 +102,22 @@ def test_nothing_is_predicted_without_constants_of_every_class() -> None:
     run = sample_run(classes={})
     phase = ranks_phases(sample_record(ranks=run))[0]
     assert (phase.predicted_split, phase.predicted_s, phase.error, phase.gains) == (None, None, None, None)
+    assert phase.interval_s is None
+    assert phase.lacking == tuple(sorted({op.rate_class for op in forward_ops(phase.arch, PASS)}))
+
+
+def test_the_class_without_constants_is_named() -> None:
+    classes = {name: one for name, one in constants()["classes"].items() if name != "attention_prefill"}
+    prefill, decode = ranks_phases(sample_record(ranks=sample_run(classes=classes)))
+    assert (prefill.predicted_s, prefill.lacking) == (None, ("attention_prefill",))
+    assert (decode.predicted_s is None, decode.lacking) == (False, ())
+
+
+def test_the_interval_is_as_wide_as_the_calibration_is_poor(prefill: RanksPhase) -> None:
+    poor = sample_run(grade={"name": "poor", "reasons": ["1 round"]})
+    wide = ranks_phases(sample_record(ranks=poor))[0]
+    bound_s = sum(op.count * predict_op(op, rates_of_op(op, RATES)).bound_s for op in forward_ops(wide.arch, PASS))
+    for phase, spread in ((prefill, 0.06), (wide, 0.5)):
+        assert phase.predicted_s is not None
+        low_s, high_s = (phase.predicted_s * (1 + sign * spread) for sign in (-1, 1))
+        assert phase.interval_s == pytest.approx((max(low_s, bound_s), high_s))

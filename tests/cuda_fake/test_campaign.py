@@ -2,8 +2,8 @@
 
 What cannot be had without a GPU is put in the place of: the compiler (models run as they are) and pytest in a process
 of its own. The models have two blocks, and every step a few sizes. What a report measures is a sample here, and the
-calibration is left out: test_runs.py and test_devices.py have them whole. So is versus, whose contestants ask for
-values of tensors that have no memory.
+calibration is left out: test_runs.py and test_devices.py have them whole. The contestants of versus run in this
+process.
 """
 
 import json
@@ -11,7 +11,7 @@ import socket
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
 import torch
@@ -27,10 +27,14 @@ from experiments import (
     memory_peaks,
     tap_cost,
     tied_blocks,
+    versus,
 )
-from experiments.common import campaign_makers
+from experiments.common import campaign_makers, contestants
+from experiments.common.campaign_goals import GOALS, reached
 from experiments.common.campaign_steps import all_steps
+from experiments.common.contestants import Entry, Turns
 from experiments.common.isolated import Outcome, outcome_of
+from experiments.common.sides import token_s
 from llamalab.arch import LlamaArch
 from llamalab.measure.attention import unit_costs
 from llamalab.measure.bench.rows import BenchCase
@@ -47,7 +51,7 @@ from tests.report.sample import sample_record
 
 pytestmark = pytest.mark.fake_cuda
 MODEL = "7b"
-STEPS = [step.name for step in all_steps("cuda", [MODEL]) if step.name not in ("calibration", "versus")]
+STEPS = [step.name for step in all_steps("cuda", [MODEL]) if step.name != "calibration"]
 
 
 def here(work: Callable[[], object], limit_s: float) -> Outcome:
@@ -65,7 +69,7 @@ def short(few_rounds: None, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(device_traces, "IDLE_S", 0.05)
     everywhere(monkeypatch, resolve_model, _shallow)
     monkeypatch.setattr(report, "measure_report", lambda *_, **__: sample_record(MODEL))
-    monkeypatch.setattr(campaign_makers, "cases", lambda *_, **__: [BenchCase(64, 0), BenchCase(0, 2, 30, 2)])
+    monkeypatch.setattr(campaign_makers, "cases", lambda *_, **__: [BenchCase(2048, 0), BenchCase(0, 2, 30, 2)])
     _few(monkeypatch, decode_series.SCALES, steps=2, sizes=((1, 30),))
     monkeypatch.setattr(attention_backends, "HEADS", {MODEL: (32, 32)})
     _few(monkeypatch, attention_backends.SCALES, prefill=(1024,), decode=((1, 1024),))
@@ -73,8 +77,15 @@ def short(few_rounds: None, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(flash_vs_naive, "SHORTEST", 4096)
     monkeypatch.setattr(gqa_groups, "BASE", LlamaArch(1024, 1, 2, 2, 2752, 4096))
     monkeypatch.setattr(tied_blocks, "ARCH", tied_blocks.ARCH.replace(n_layers=2))
-    arch, dtype = tap_cost.SUBJECTS["cuda"]
-    monkeypatch.setitem(tap_cost.SUBJECTS, "cuda", (arch.replace(n_layers=2), dtype))
+    race = versus.measure
+    monkeypatch.setattr(
+        versus,
+        "measure",
+        lambda arch, dtype, _, *rest, **options: race(arch.replace(n_layers=1), dtype, 1, *rest, **options),
+    )
+    monkeypatch.setattr(contestants, "STEPS", 1)
+    arch, dtype = tap_cost.MODELS["cuda"]
+    monkeypatch.setitem(tap_cost.MODELS, "cuda", (arch.replace(n_layers=2), dtype))
 
 
 def _shallow(name: str) -> tuple[str, LlamaArch]:
@@ -99,7 +110,23 @@ def alone(monkeypatch: pytest.MonkeyPatch) -> None:
         return subprocess.CompletedProcess(command, 0, "4 passed in 1.00s", "")
 
     monkeypatch.setattr(subprocess, "run", ran)
+    monkeypatch.setattr(versus, "started", contestant)
+    monkeypatch.setattr(versus, "ask", lambda side, name: token_s(side.turns[name]))
+    monkeypatch.setattr(versus, "end", list)
     monkeypatch.setattr(socket.socket, "connect", lambda *_: pytest.fail("a campaign needs no network"))
+
+
+class Contestant(NamedTuple):
+    """A contestant of versus in this process; as experiments.common.sides has it in another."""
+
+    entry: Entry
+    turns: Turns
+    names: list[str]
+
+
+def contestant(entry: Entry, arch: LlamaArch, dtype: str, folder: Path) -> Contestant:
+    turns = entry.turns(arch, dtype, folder)
+    return Contestant(entry, turns, list(turns))
 
 
 def walk(folder: Path, *options: str) -> tuple[int, dict[str, dict[str, Any]]]:
@@ -125,8 +152,9 @@ def test_a_campaign_is_walked_to_its_end_and_taken_up_again_after_what_failed(
         broken.setattr(memory_peaks, "measure", full)
         broken.setattr(flash_vs_naive, "measure", absent)
         code, notes = walk(tmp_path, "--only", ",".join(STEPS))
-    said = capsys.readouterr()
+    said, (folder,) = capsys.readouterr(), tmp_path.glob("*/")
     assert code == 1
+    check_goals(folder, said.out)
     assert set(STEPS) - set(notes) == {"memory_peaks", "flash_vs_naive"}, said.err[-3000:]
     assert "OutOfMemoryError: CUDA out of memory" in said.out
     assert "the package scipy must be there; it is not installed; pip install scipy" in said.out
@@ -135,7 +163,17 @@ def test_a_campaign_is_walked_to_its_end_and_taken_up_again_after_what_failed(
     assert code == 0
     assert set(again) - set(notes) == {"memory_peaks"}
     assert {name: again[name] for name in notes} == notes  # kept, not made again
-    check_files(next(tmp_path.glob("*/")), gpu)
+    check_files(folder, gpu)
+
+
+def check_goals(folder: Path, said: str) -> None:
+    """The last lines are the goals, in their order, each with the share that the files of its steps give."""
+    goals = reached(folder)
+    assert said.splitlines()[-len(GOALS) :] == [one.line for one in goals]
+    for one in goals[:2]:
+        assert one.share is not None
+        assert 0 < one.share <= 1
+        assert f"{one.share:.1%} measured, {one.goal.share:.0%} asked" in one.line
 
 
 def check_files(folder: Path, gpu: Gpu) -> None:
@@ -152,6 +190,9 @@ def check_files(folder: Path, gpu: Gpu) -> None:
     assert max(series.values()) <= 1
     ran = {row["backend"] for row in answers["attention_backends"]["measured"] if row["samples_s"]}
     assert {"naive", "flash", "cudnn", "efficient", "sdpa"} <= ran
+    race = answers["versus"]["found"]
+    assert set(race["tokens_per_s"]) == {"llamalab bf16", "transformers", "transformers compiled"}
+    assert {one["phase"] for one in race["ratios"]} == {"prefill", "decode"}
     traces = read_traces(folder / "device_traces.json")
     check_traces(traces)
     assert set(traces.passes) == {(name, phase) for name in device_traces.BACKENDS for phase in ("prefill", "decode")}

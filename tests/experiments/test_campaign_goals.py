@@ -57,7 +57,7 @@ def test_goals_are_held_against_what_was_measured(folder: Path) -> None:
         OURS_PREFILL: (0.75, "reached"),  # at the worst shape, of the fastest kernel of PyTorch
         OURS_DECODE: (1.25, "reached"),
     }
-    assert found[DECODE].told == (
+    assert found[DECODE].line == (
         "goal reached: decode of 7b at batch 1, of the bandwidth of a copy: 90.0% measured, 88% asked "
         "(fused at 512 tokens, of a copy's bytes per second)"
     )
@@ -80,4 +80,4 @@ def test_what_was_not_measured_has_its_reason(folder: Path) -> None:
     assert [one.about for one in reached(folder)] == [
         "7b at batch 1 was not run", "pp2048 was not run", *["triton was not run beside a kernel of PyTorch"] * 2
     ]  # fmt: skip
-    assert reached(folder)[0].told.startswith("goal not measured: decode of 7b at batch 1")
+    assert reached(folder)[0].line.startswith("goal not measured: decode of 7b at batch 1")

@@ -53,7 +53,7 @@ def test_shares_of_one_kind_go_the_same_way_from_the_parent() -> None:
     assert 0.6 < fitted.packed_memory < 0.72
 
 
-def test_where_a_row_starts_is_told_by_other_rows() -> None:
+def test_a_row_starts_at_values_of_other_rows() -> None:
     rows = {
         "any/any": {"packed_compute": 0.5, "gemm_memory": 0.9, "packed_memory": 0.8, "spread": {}, "unseen_spread": {}},
         "server/nvidia": {"parent": "any/any", "gemm_memory": 0.8},
@@ -62,8 +62,10 @@ def test_where_a_row_starts_is_told_by_other_rows() -> None:
     }
     rows["any/any"] = dict.fromkeys(stacks()["any/any"]._fields) | rows["any/any"]
     child = {"key": "small/amd", "parent": "small/nvidia", "free": ["gemm_memory", "packed_memory"]}
-    told = fit_stacks._told(child | {"moves_like": "server", "start": {"packed_compute": "small/nvidia"}}, rows)
-    assert told == {
+    start = fit_stacks._starting_cells(
+        child | {"moves_like": "server", "start": {"packed_compute": "small/nvidia"}}, rows
+    )
+    assert start == {
         "packed_compute": 0.9, "gemm_memory": pytest.approx(0.9 * 0.75), "packed_memory": pytest.approx(0.8 * 0.75),
     }  # fmt: skip
 
@@ -150,10 +152,12 @@ def test_the_pull_is_chosen_without_what_is_left_out() -> None:
     assert [residuals[i] - others[i] for i in range(3)] == pytest.approx([math.log(3)] * 3)
 
 
-def test_a_row_of_few_points_is_never_told_more_exactly_than_the_row_it_is_made_from() -> None:
+def test_a_row_of_few_points_is_never_surer_than_the_row_it_is_made_from() -> None:
     rows, few = stacks(), [stack for stack in stacks().values() if 0 < stack.points < stack_spreads.FEW]
-    told = {row["key"]: row.get("parent") for row in json.loads(fit_stacks.ROWS.read_text(encoding="utf-8"))["stacks"]}
-    pairs = [(one, rows[told[one.key]]) for one in few if told.get(one.key) and rows[told[one.key]].points]
+    parents = {
+        row["key"]: row.get("parent") for row in json.loads(fit_stacks.ROWS.read_text(encoding="utf-8"))["stacks"]
+    }
+    pairs = [(one, rows[parents[one.key]]) for one in few if parents.get(one.key) and rows[parents[one.key]].points]
     assert {one.key for one, _ in pairs} >= {"llama.cpp/nvidia", "mlc/amd", "gpt-fast/amd"}
     for one, parent in pairs:
         assert all(one.spread[phase] >= parent.spread[phase] for phase in one.spread), one.key

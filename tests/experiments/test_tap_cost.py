@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from experiments.common.tap_twin import twin_of, untapped
-from experiments.tap_cost import ARCH, LIMITS, conclude, measure, predict, recompute, told
+from experiments.tap_cost import ARCH, LIMITS, conclude, measure, predict, ratios_in_words, recompute
 from llamalab.analytic.attention_cost import AttentionShape
 from llamalab.measure.timing.timer import Plan
 from llamalab.model import build
@@ -81,7 +81,7 @@ def test_what_is_recomputed_is_held_and_priced() -> None:
 def test_what_is_above_its_limit_is_named() -> None:
     ratios = {name: {"median": 1.0} for name in LIMITS} | {"unused": {"median": 1.02}}
     assert conclude([{"seq": 256, "ratios": ratios}]) == ["unused at 256 tokens: 1.02 is above 1.005"]
-    said = told([{"seq": 256, "rounds": 9, "ratios": ratios}])
+    said = ratios_in_words([{"seq": 256, "rounds": 9, "ratios": ratios}])
     assert said.startswith(
         "Time over that of a twin without taps. At 256 tokens, over 9 rounds: unused 1.020, captured"
     )

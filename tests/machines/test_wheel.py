@@ -122,7 +122,8 @@ def ask(interpreter: str | Path, code: str, cwd: Path, *, strict: bool = True) -
     warnings = ("-W", "error") if strict else ()
     done = subprocess.run(
         [str(interpreter), "-I", *warnings, "-c", code], cwd=cwd, capture_output=True, text=True, timeout=200,
-        env=os.environ | {"XDG_DATA_HOME": str(cwd / "kept")},
+        # One thread: what is asked is whether a verb runs, and threads of small products wait for each other.
+        env=os.environ | {"XDG_DATA_HOME": str(cwd / "kept"), "OMP_NUM_THREADS": "1"},
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     return done.stdout

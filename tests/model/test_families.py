@@ -17,7 +17,7 @@ from tests.model.families import FAMILIES, ORIGINAL, hf_twin
 from tests.model.shrunk import small_model, some_tokens
 
 pytestmark = [pytest.mark.reference, pytest.mark.filterwarnings("ignore::DeprecationWarning")]
-BACKENDS = ("naive", "chunked", "tiled", "sdpa", "streamed", "math", "flash")
+BACKENDS = ("naive", "chunked", "tiled", "sdpa", "streamed", "mixed", "math", "flash")
 PARTS = [14, 9, 1, 1, 6, 1, 1]  # of a text of 33 tokens: a prompt, chunks and steps, across every window
 WINDOWED = [name for name, arch in FAMILIES.items() if arch.window is not None]
 

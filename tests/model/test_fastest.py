@@ -5,10 +5,17 @@ from llamalab.model import fastest
 from llamalab.model.fastest import fastest_backend
 
 
+def test_fp32_is_not_streamed_where_torch_multiplies_it_as_fast(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("can_pack", "can_stream"):
+        monkeypatch.setattr(fastest, name, lambda *_: True)
+    assert fastest_backend(torch.device("cpu"), torch.float32).name == "chunked"
+
+
 @pytest.mark.parametrize(
     ("device", "products", "loops", "expected"),
     [
-        ("cpu", True, True, "chunked"),
+        ("cpu", True, True, "mixed"),
+        ("cpu", True, False, "chunked"),
         ("cpu", False, True, "streamed"),
         ("cpu", False, False, "sdpa"),
         ("cuda", True, True, "sdpa"),

@@ -15,15 +15,17 @@ from llamalab.comparison.comparison import Comparison
 from llamalab.comparison.sentences import phase_sentence, verdict
 from llamalab.comparison.wording import tokens_per_s
 from llamalab.records.patterns import Patterns
-from llamalab.records.record import MeasuredMemory, Record
+from llamalab.records.ranks import RanksRun
+from llamalab.records.record import NOT_LOOKED, MeasuredMemory, Record
 from llamalab.records.record_json import record_from_json, record_to_json
 from llamalab.records.roof import Roof
 from llamalab.report import CSV_HEADS, OURS, csv_files, render
 from llamalab.report.layout import page_script, script_hash
+from llamalab.report.ranks_section import ranks_sections, ranks_tables
 from llamalab.report.tables import tables
 from tests.report.sample import GEMM, environment, roofs, sample_record
 from tests.report.sample_patterns import sample_patterns
-from tests.report.sample_ranks import sample_run
+from tests.report.sample_ranks import constants, sample_run
 
 HOSTILE = '"><script>alert(1)</script><img src=x onerror=alert(2)>\u2028</style>{{ 7 * 7 }}'
 ELSEWHERE = {"ranks", "by_rank", "scaling", "llama2"}  # tables of several ranks, and of other families
@@ -193,6 +195,16 @@ def test_other_shapes_render(model: str) -> None:
         assert "do not fit in this device's 24.00 GiB" in page.text()
 
 
+def test_a_profile_that_there_was_no_time_for_says_so(record: Record) -> None:
+    unseen = MeasuredMemory(peak_bytes=None, method=NOT_LOOKED, reason="there was no time left to look at memory")
+    late = dataclasses.replace(
+        record, profile=None, passes=[dataclasses.replace(one, memory=unseen) for one in record.passes]
+    )
+    text = Page(render(late)).text()
+    assert "not measured: there was no time left for it" in text
+    assert "took no profile" not in text
+
+
 def test_what_was_not_measured_says_why(record: Record) -> None:
     bare = dataclasses.replace(
         record, attention=[], profile=None, patterns=None,
@@ -255,6 +267,20 @@ def test_tables_of_ranks_begin_as_announced_so_that_a_page_can_be_written_again(
     files = csv_files(dataclasses.replace(record, ranks=sample_run()))
     own = {name: files[name].splitlines()[0] for name in ("ranks", "by_rank", "scaling")}
     assert all(head.startswith(CSV_HEADS[name]) for name, head in own.items())
+
+
+def test_the_section_on_ranks_says_what_is_expected_and_what_was_not_calibrated(record: Record) -> None:
+    def said(run: RanksRun) -> str:
+        shown = dataclasses.replace(record, ranks=run)
+        (section,) = ranks_sections(shown, ranks_tables(shown))
+        return section.finding
+
+    without = {name: one for name, one in constants()["classes"].items() if name != "attention_prefill"}
+    assert re.search(r"Prefill took 150.00 ms, predicted \S+ ms \(\S+ ms to \S+ ms\), error", said(sample_run()))
+    assert (
+        "Prefill took 150.00 ms; not predicted, as the calibration of the ranks found no kernel of attention_prefill: "
+        "llamalab calibrate --ranks 2 takes more time for it. Decode took 150.00 ms, predicted"
+    ) in said(sample_run(classes=without))
 
 
 def test_unknown_is_empty_in_csv(record: Record) -> None:

@@ -11,11 +11,11 @@ from typing import Any
 import pytest
 
 from tools.speedgate import ab, baseline, worker
+from tools.speedgate.benchmarks import BENCHMARKS
 from tools.speedgate.decision import MOST_SETS, Ratios
 from tools.speedgate.lockstep import Plan, Run, Samples, measure
 from tools.speedgate.references import REFERENCES
 from tools.speedgate.revisions import find_base, git, worktree
-from tools.speedgate.subjects import SUBJECTS
 from tools.speedgate.verdicts import exit_code, judge
 
 IDENTITY = {"GIT_AUTHOR_NAME": "a", "GIT_AUTHOR_EMAIL": "a@b", "GIT_COMMITTER_NAME": "a", "GIT_COMMITTER_EMAIL": "a@b"}
@@ -36,7 +36,7 @@ def repository(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def runs(factor: float, *, lacks: str = "") -> list[Run]:
-    """Three runs of two subjects that take `factor` times their reference."""
+    """Three runs of two benchmarks that take `factor` times their reference."""
     samples = Samples([1000, 1001, 1002], [int(1000 * factor)] * 3)
     return [{"decode step": samples, "attention": lacks or samples} for _ in range(3)]
 
@@ -146,23 +146,23 @@ def test_a_machine_is_known_by_its_processor_and_torch_and_not_by_its_name() -> 
     for path in baseline.FOLDER.glob("*.json"):
         known = baseline.read(baseline.FOLDER, path.stem)
         assert known
-        assert set(known) == set(SUBJECTS)
+        assert set(known) == set(BENCHMARKS)
         assert all(ratio > 0 for one in known.values() for ratio in one)
 
 
-@pytest.mark.parametrize("name", SUBJECTS)
-def test_every_subject_can_be_timed_against_its_reference(name: str) -> None:
+@pytest.mark.parametrize("name", BENCHMARKS)
+def test_every_benchmark_can_be_timed_against_its_reference(name: str) -> None:
     answers = io.StringIO()
-    worker.serve(io.StringIO(json.dumps({"subject": name, "rounds": 2}) + "\n"), answers)
+    worker.serve(io.StringIO(json.dumps({"benchmark": name, "rounds": 2}) + "\n"), answers)
     samples = Samples(**json.loads(answers.getvalue()))
-    assert len(samples.reference_ns) == len(samples.subject_ns) == 2
-    assert min(*samples.reference_ns, *samples.subject_ns) > 0
-    assert SUBJECTS[name].reference in REFERENCES
+    assert len(samples.reference_ns) == len(samples.benchmark_ns) == 2
+    assert min(*samples.reference_ns, *samples.benchmark_ns) > 0
+    assert BENCHMARKS[name].reference in REFERENCES
 
 
-def test_a_subject_that_cannot_be_made_is_an_answer() -> None:
+def test_a_benchmark_that_cannot_be_made_is_an_answer() -> None:
     answers = io.StringIO()
-    worker.serve(io.StringIO('{"subject": "no such", "rounds": 2}\n' * 2), answers)
+    worker.serve(io.StringIO('{"benchmark": "no such", "rounds": 2}\n' * 2), answers)
     assert [json.loads(line) for line in answers.getvalue().splitlines()] == [{"missing": "KeyError: 'no such'"}] * 2
 
 
@@ -184,15 +184,15 @@ def test_a_base_of_another_layout_passes(tmp_path: Path) -> None:
 
 
 def measured_by(*sets: dict[str, list[list[Ratios]]]) -> tuple[Any, list[list[str]]]:
-    """A measure that gives the sets of runs one after the other, and the subjects that it was asked for."""
+    """A measure that gives the sets of runs one after the other, and the benchmarks that it was asked for."""
     asked: list[list[str]] = []
     waiting = iter(sets)
 
-    def measure(trees: object, subjects: Sequence[str], plan: Plan, say: ab.Say) -> dict[str, list[Run]]:
-        asked.append(list(subjects))
+    def measure(trees: object, benchmarks: Sequence[str], plan: Plan, say: ab.Say) -> dict[str, list[Run]]:
+        asked.append(list(benchmarks))
         found = next(waiting)
         return {
-            tree: [dict(zip(subjects, map(samples, run), strict=True)) for run in found[tree]]
+            tree: [dict(zip(benchmarks, map(samples, run), strict=True)) for run in found[tree]]
             for tree in ("base", "head")
         }
 
@@ -203,13 +203,13 @@ def samples(wanted: Ratios) -> Samples:
     """Rounds of a fake clock whose ratios are these: in a fifth of them one of the two was faster."""
     fast = wanted.low / wanted.median
     reference = [round(1e6 / max(1.0, fast))] * 20 + [10**6] * 80
-    subject = [round(1e6 * wanted.median * min(1.0, fast))] * 20 + [round(1e6 * wanted.median)] * 80
-    return Samples(reference, subject)
+    benchmark = [round(1e6 * wanted.median * min(1.0, fast))] * 20 + [round(1e6 * wanted.median)] * 80
+    return Samples(reference, benchmark)
 
 
 def test_runs_that_disagree_are_followed_by_more_of_that_benchmark_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     """The case that once passed: a tenth more work, median +6.9 % and shortest -6.4 % in the best of three runs."""
-    monkeypatch.setattr(ab, "SUBJECTS", {"decode step": None, "attention": None})
+    monkeypatch.setattr(ab, "BENCHMARKS", {"decode step": None, "attention": None})
     same, slow = Ratios(1.5, 1.5), Ratios(1.65, 1.65)
     wrong = Ratios(1.65 / 1.069, 1.65 / 0.936)  # of the base: one run of three
     first = {"base": [[same, same], [wrong, same], [same, same]], "head": [[slow, same]] * 3}
@@ -222,7 +222,7 @@ def test_runs_that_disagree_are_followed_by_more_of_that_benchmark_alone(monkeyp
 
 
 def test_what_stays_unclear_passes_and_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(ab, "SUBJECTS", {"decode step": None})
+    monkeypatch.setattr(ab, "BENCHMARKS", {"decode step": None})
     unclear = {"base": [[Ratios(1.5, 1.5)]] * 3, "head": [[Ratios(1.65, 1.4)]] * 3}
     measure, asked = measured_by(*[unclear] * 9)
     found = ab.measured_until_clear({}, Plan(), measure)
@@ -232,7 +232,7 @@ def test_what_stays_unclear_passes_and_says_so(monkeypatch: pytest.MonkeyPatch) 
 
 
 def test_without_a_base_one_set_is_enough(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(ab, "SUBJECTS", {"decode step": None})
+    monkeypatch.setattr(ab, "BENCHMARKS", {"decode step": None})
     asked = []
     assert ab.measured_until_clear({}, Plan(), lambda *given: asked.append(given) or {"head": runs(2.0)})
     assert len(asked) == 1
@@ -243,4 +243,4 @@ def test_a_process_that_measures_keeps_every_round() -> None:
     (run,) = measure({"head": ab.ROOT}, ["calculators"], Plan(runs=1, turns=3, rounds=1), str)["head"]
     outcome = run["calculators"]
     assert isinstance(outcome, Samples)
-    assert len(outcome.reference_ns) == len(outcome.subject_ns) == 3
+    assert len(outcome.reference_ns) == len(outcome.benchmark_ns) == 3

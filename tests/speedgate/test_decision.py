@@ -4,35 +4,35 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tools.speedgate.benchmarks import BENCHMARKS
 from tools.speedgate.decision import THRESHOLD, Ratios, decide, ratios
 from tools.speedgate.recorded import alarms, machines
-from tools.speedgate.subjects import SUBJECTS
 
 MACHINES = machines()
-CASES = [(machine, subject) for machine in MACHINES for subject in SUBJECTS]
-LUCKY = (1 / 1.2, 1.2)  # of a base whose subject, or whose reference, was a fifth too fast in one run
+CASES = [(machine, benchmark) for machine in MACHINES for benchmark in BENCHMARKS]
+LUCKY = (1 / 1.2, 1.2)  # of a base whose benchmark, or whose reference, was a fifth too fast in one run
 positive = st.floats(0.01, 100.0)
 times = st.integers(1, 10**9)
 runs = st.lists(st.tuples(st.builds(Ratios, positive, positive), st.builds(Ratios, positive, positive)), min_size=1)
 
 
-def test_every_subject_is_recorded_in_enough_processes_of_several_machines() -> None:
+def test_every_benchmark_is_recorded_in_enough_processes_of_several_machines() -> None:
     assert len(MACHINES) >= 2
     for recorded in MACHINES.values():
-        assert set(recorded) == set(SUBJECTS)
+        assert set(recorded) == set(BENCHMARKS)
         assert all(len(pairs) >= 11 for pairs in recorded.values())
 
 
-@pytest.mark.parametrize(("machine", "subject"), CASES)
-def test_an_unchanged_tree_gives_no_alarm_in_1000_repetitions(machine: str, subject: str) -> None:
-    pairs = MACHINES[machine][subject]
+@pytest.mark.parametrize(("machine", "timed"), CASES)
+def test_an_unchanged_tree_gives_no_alarm_in_1000_repetitions(machine: str, timed: str) -> None:
+    pairs = MACHINES[machine][timed]
     assert alarms(pairs, 1000, slowed=1.0) == 0
     assert [alarms(pairs, 300, slowed=1.0, lucky=lucky) for lucky in LUCKY] == [0, 0]
 
 
-@pytest.mark.parametrize(("machine", "subject"), CASES)
-def test_a_tree_that_is_ten_per_cent_slower_is_caught_99_times_of_100(machine: str, subject: str) -> None:
-    pairs = MACHINES[machine][subject]
+@pytest.mark.parametrize(("machine", "timed"), CASES)
+def test_a_tree_that_is_ten_per_cent_slower_is_caught_99_times_of_100(machine: str, timed: str) -> None:
+    pairs = MACHINES[machine][timed]
     assert alarms(pairs, 1000, slowed=1.10) >= 990
     assert all(alarms(pairs, 1000, slowed=1.10, lucky=lucky) >= 990 for lucky in LUCKY)
 
@@ -47,15 +47,15 @@ def test_the_recordings_are_noisy_enough_to_mean_something() -> None:
 
 @given(st.lists(times, min_size=20, max_size=99), st.lists(times, min_size=20, max_size=99), st.data())
 def test_one_lucky_round_moves_neither_statistic_much(
-    reference: list[int], subject: list[int], data: st.DataObject
+    reference_ns: list[int], timed_ns: list[int], data: st.DataObject
 ) -> None:
     """However fast it was: each stays between the values of its neighbours in rank."""
-    size = min(len(reference), len(subject))
-    reference, subject = reference[:size], subject[:size]
-    lucky = list(subject)
+    size = min(len(reference_ns), len(timed_ns))
+    reference_ns, timed_ns = reference_ns[:size], timed_ns[:size]
+    lucky = list(timed_ns)
     lucky[data.draw(st.integers(0, size - 1))] = 1
-    ranked, place = sorted(subject), size * 10 // 100
-    before, after = ratios(reference, subject).low, ratios(reference, lucky).low
+    ranked, place = sorted(timed_ns), size * 10 // 100
+    before, after = ratios(reference_ns, timed_ns).low, ratios(reference_ns, lucky).low
     assert ranked[place - 1] / ranked[place] * before <= after * (1 + 1e-9)
     assert after <= before * (1 + 1e-9)
 
@@ -114,9 +114,9 @@ def test_the_threshold_itself_passes() -> None:
 
 @given(st.lists(st.tuples(times, times), min_size=1, max_size=9), st.integers(2, 1000))
 def test_ratios_do_not_depend_on_the_clock_of_the_machine(rounds: list[tuple[int, int]], factor: int) -> None:
-    reference, subject = ([pair[side] for pair in rounds] for side in (0, 1))
-    slow = ratios([factor * time for time in reference], [factor * time for time in subject])
-    assert slow == pytest.approx(ratios(reference, subject))
+    reference, benchmark = ([pair[side] for pair in rounds] for side in (0, 1))
+    slow = ratios([factor * time for time in reference], [factor * time for time in benchmark])
+    assert slow == pytest.approx(ratios(reference, benchmark))
 
 
 def test_rounds_and_runs_come_in_pairs() -> None:

@@ -21,7 +21,14 @@ def values(*shape: int) -> torch.Tensor:
 @pytest.mark.parametrize("dtype", TOLERANCES, ids=str)
 @pytest.mark.parametrize(
     ("batch", "heads", "kv_heads", "keys", "dim"),
-    [(1, 4, 4, 1, 16), (2, 8, 2, 300, 128), (1, 6, 2, 1000, 48), (3, 4, 1, 257, 64), (1, 2, 1, 512, 256)],
+    [
+        (1, 4, 4, 1, 16),
+        (2, 8, 2, 300, 128),
+        (1, 6, 2, 1000, 48),
+        (3, 4, 1, 257, 64),
+        (1, 2, 1, 512, 256),
+        (1, 14, 2, 70, 32),
+    ],
 )
 def test_it_is_softmax_attention(
     dtype: torch.dtype, batch: int, heads: int, kv_heads: int, keys: int, dim: int

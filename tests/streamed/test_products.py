@@ -9,17 +9,27 @@ import torch
 from torch import nn
 
 from llamalab.model.packed import pack_weights, product_of
-from llamalab.model.quantised.codes import coded
+from llamalab.model.quantised import streamed_codes
+from llamalab.model.quantised.codes import Codes, coded
 from llamalab.model.quantised.streamed_codes import STREAMED_CODES
 from llamalab.model.wide import PlainLinear, ShapeProduct
 from llamalab.streamed import library as lib
 from llamalab.streamed import products
-from llamalab.streamed.products import can_stream, from_bytes, in_bytes, multiply_plain
+from llamalab.streamed.products import can_stream, multiply_plain
 
 KINDS = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}
 needs_loops = pytest.mark.skipif(
     lib.library() is None, reason="no AVX2, no C++ compiler, or another OpenMP than torch's"
 )
+
+
+needs_blocks = pytest.mark.skipif(lib.library() is None or not lib.has_vnni(), reason="no loops for AVX-512 VNNI here")
+
+
+@pytest.fixture
+def row_by_row(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The loops for AVX2, wherever this runs."""
+    monkeypatch.setattr(streamed_codes, "has_vnni", lambda: False)
 
 
 def values(*shape: int) -> torch.Tensor:
@@ -41,20 +51,32 @@ def test_a_plain_weight_is_multiplied_in_fp32(dtype: str, shape: tuple[int, int]
 
 
 @needs_loops
+@pytest.mark.usefixtures("row_by_row")
 @pytest.mark.parametrize("dtype", ["bf16", "fp16"])
 @pytest.mark.parametrize("storage", ["int8", "int4", "q8_0", "q4_0"])
 @pytest.mark.parametrize("shape", [(1, 32), (5, 384), (67, 1408), (9, 11008)])
 def test_codes_are_multiplied_as_finely_as_15_bits(storage: str, dtype: str, shape: tuple[int, int]) -> None:
-    kind = KINDS[dtype]
+    multiplies_finely(storage, KINDS[dtype], shape)
+
+
+@needs_blocks
+@pytest.mark.parametrize("dtype", ["bf16", "fp16"])
+@pytest.mark.parametrize("storage", ["int8", "int4", "q8_0", "q4_0"])
+@pytest.mark.parametrize("shape", [(16, 32), (48, 384), (1072, 1408), (32, 11008)])
+def test_so_are_codes_in_blocks(storage: str, dtype: str, shape: tuple[int, int]) -> None:
+    multiplies_finely(storage, KINDS[dtype], shape)
+
+
+def multiplies_finely(storage: str, kind: torch.dtype, shape: tuple[int, int]) -> None:
     codes = coded(values(*shape), storage)
     parts = STREAMED_CODES.arrange(codes, kind)
     as_kept = codes._replace(scales=codes.scales.to(kind).float()).widened(torch.float64)
-    for rows in (1, 5):
+    for rows in (1, 7):
         x = values(rows, shape[1]).to(kind)
         x[:, 7] *= 300  # one feature far beyond the others spoils its own run alone
         wide, exact = x.double(), x.double() @ as_kept.T
         # Each product may be off by half a unit of x; rounding to the type comes on top.
-        unit = wide.view(rows, -1, 32).abs().amax(-1).mean() / 32767 if codes.group == 32 else wide.abs().max() / 32767
+        unit = wide.view(rows, -1, 32).abs().amax(-1).mean() / 32512 if codes.group == 32 else wide.abs().max() / 32512
         bound = unit * as_kept.abs().sum(1).max() / 2 + exact.abs() * torch.finfo(kind).eps
         assert ((STREAMED_CODES.multiply(x, parts, codes.group).double() - exact).abs() <= bound).all()
     assert STREAMED_CODES.widen is not None
@@ -62,9 +84,24 @@ def test_codes_are_multiplied_as_finely_as_15_bits(storage: str, dtype: str, sha
     assert (widened - as_kept).abs().max() <= 1e-6 * as_kept.abs().max()
 
 
+@needs_blocks
+@pytest.mark.parametrize("bits", [8, 4])
+def test_extreme_codes_and_activations_do_not_overflow(bits: int) -> None:
+    """A run of the largest products of one sign: 32 bits hold their sum."""
+    most = 1 << (bits - 1)
+    for code in (-most, most - 1):
+        codes = Codes(bits, torch.full((16, 1024), code, dtype=torch.int8), torch.ones(16, 1))
+        parts = STREAMED_CODES.arrange(codes, torch.bfloat16)
+        for sign in (1, -1):
+            x = torch.full((1, 1024), float(sign), dtype=torch.bfloat16)
+            made = STREAMED_CODES.multiply(x, parts, codes.group)
+            torch.testing.assert_close(made, torch.full_like(made, float(sign * code * 1024)), rtol=2**-8, atol=0)
+
+
 @needs_loops
-def test_what_is_no_number_stays_none_in_its_row_alone() -> None:
-    codes = coded(values(4, 64), "int8")
+@pytest.mark.parametrize("rows", [4, 16])
+def test_what_is_no_number_stays_none_in_its_row_alone(rows: int) -> None:
+    codes = coded(values(rows, 64), "int8")
     parts = STREAMED_CODES.arrange(codes, torch.bfloat16)
     x = values(3, 64).bfloat16()
     x[0, 3], x[1, 60] = float("nan"), float("-inf")
@@ -72,11 +109,6 @@ def test_what_is_no_number_stays_none_in_its_row_alone() -> None:
     assert made[:2].isnan().all()
     assert made[2].isfinite().all()
     assert not multiply_plain(x, values(4, 64).bfloat16())[:2].isfinite().any()
-
-
-def test_nibbles_come_back() -> None:
-    codes = torch.randint(-8, 8, (5, 96), dtype=torch.int8)
-    assert torch.equal(from_bytes(in_bytes(codes)), codes)
 
 
 @needs_loops

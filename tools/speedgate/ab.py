@@ -18,11 +18,11 @@ from pathlib import Path
 
 from llamalab.files.outputs import write_text
 from tools.speedgate import baseline
+from tools.speedgate.benchmarks import BENCHMARKS
 from tools.speedgate.decision import MOST_SETS, THRESHOLD, Decision
 from tools.speedgate.differences import text_table
 from tools.speedgate.lockstep import QUICK, Plan, Run, measure
 from tools.speedgate.revisions import AUTO, find_base, worktree
-from tools.speedgate.subjects import SUBJECTS
 from tools.speedgate.verdicts import HEAD, exit_code, judge, unclear, usable
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -69,13 +69,13 @@ def runs(commit: str | None, plan: Plan) -> dict[str, list[Run]]:
 
 def measured_until_clear(trees: dict[str, Path], plan: Plan, measure: Measure) -> dict[str, list[Run]]:
     """The runs of `plan`, and as many again of what they leave unclear, up to MOST_SETS times as many."""
-    found = measure(trees, list(SUBJECTS), plan, note)
+    found = measure(trees, list(BENCHMARKS), plan, note)
     for _ in range(MOST_SETS - 1):
-        subjects = unclear(found["base"], found["head"]) if "base" in found else []
-        if not subjects:
+        benchmarks = unclear(found["base"], found["head"]) if "base" in found else []
+        if not benchmarks:
             break
-        note(f"the runs disagree on {', '.join(subjects)}: {plan.runs} more")
-        for tree, more in measure(trees, subjects, plan, note).items():
+        note(f"the runs disagree on {', '.join(benchmarks)}: {plan.runs} more")
+        for tree, more in measure(trees, benchmarks, plan, note).items():
             found[tree] = found[tree] + more
     return found
 
@@ -84,7 +84,7 @@ def compare(found: dict[str, list[Run]], commit: str | None, say: Say) -> int:
     """Print the table of base and head; 1 where one is slower."""
     if commit is None or "base" not in found:
         say("no base to compare with (no history here, or a shallow clone): recorded, nothing compared")
-        found = found | {"base": [dict.fromkeys(SUBJECTS, "there is none")]}
+        found = found | {"base": [dict.fromkeys(BENCHMARKS, "there is none")]}
     verdicts = judge(found["base"], found["head"])
     say(f"base {(commit or 'none')[:12]} against the working tree; times in units of the reference of each run")
     say(text_table(HEAD, [verdict.cells for verdict in verdicts]))
@@ -96,7 +96,7 @@ def compare(found: dict[str, list[Run]], commit: str | None, say: Say) -> int:
 
 
 def save(found: dict[str, list[Run]], path: Path) -> None:
-    """Keep what decisions are made from: {"machine": ..., "runs": {tree: {subject: [[median, low], ...]}}}."""
+    """Keep what decisions are made from: {"machine": ..., "runs": {tree: {benchmark: [[median, low], ...]}}}."""
     kept = {"machine": baseline.machine_key(), "runs": {tree: usable(measured) for tree, measured in found.items()}}
     write_text(path, json.dumps(kept) + "\n")
 
@@ -111,16 +111,16 @@ def known_machine(head: Sequence[Run], say: Say) -> int:
         say(f"no ratios are committed for {key}: recorded in {path}; LLAMALAB_OVERWRITE=1 make bench-ab keeps them")
         return 0
     decisions = baseline.against(known, measured)
-    slow = {subject: decision for subject, decision in decisions.items() if decision.fails}
+    slow = {benchmark: decision for benchmark, decision in decisions.items() if decision.fails}
     say(f"against the ratios committed for {key}: {len(decisions)} compared, {len(slow)} slower")
-    for subject, decision in slow.items():
-        say(_far_slower(subject, decision))
+    for benchmark, decision in slow.items():
+        say(_far_slower(benchmark, decision))
     return int(bool(slow))
 
 
-def _far_slower(subject: str, decision: Decision) -> str:
+def _far_slower(benchmark: str, decision: Decision) -> str:
     by = f"{decision.slower_median:+.0%} and {decision.slower_low:+.0%}"
-    return f"{subject}: {by}, more than {baseline.THRESHOLD:.0%}; to accept: LLAMALAB_OVERWRITE=1 make bench-ab"
+    return f"{benchmark}: {by}, more than {baseline.THRESHOLD:.0%}; to accept: LLAMALAB_OVERWRITE=1 make bench-ab"
 
 
 def note(text: str) -> None:

@@ -1,6 +1,6 @@
 """Committed ratios by kind of machine, to see whether this revision is where it was.
 
-A file holds the median over runs of both ratios for every subject; its name is the machine's key: CPU with its vector
+A file holds the median over runs of both ratios for every benchmark; its name is the machine's key: CPU with its vector
 unit and last cache (clouds give many CPUs one name), torch x.y, dtype and schema. Never absolute times: they say which
 machine it was, not which revision. An unknown machine passes.
 """
@@ -18,7 +18,7 @@ from llamalab.files.outputs import write_text
 from llamalab.measure.device.machine import cache_bytes, device_name
 from tools.speedgate.decision import Decision, Ratios, decide
 
-SCHEMA = 1  # of subjects and references: to be raised when one of them changes
+SCHEMA = 1  # of benchmarks and references: to be raised when one of them changes
 DTYPE = "fp32"
 THRESHOLD = 0.25
 FOLDER = Path(__file__).with_name("baseline")
@@ -39,23 +39,23 @@ def read(folder: Path, key: str) -> dict[str, Ratios] | None:
     path = folder / f"{key}.json"
     if not path.exists():
         return None
-    return {subject: Ratios(*pair) for subject, pair in json.loads(path.read_text(encoding="utf-8")).items()}
+    return {benchmark: Ratios(*pair) for benchmark, pair in json.loads(path.read_text(encoding="utf-8")).items()}
 
 
 def write(folder: Path, key: str, runs: Runs) -> Path:
     """Keep the median over runs; the file's path."""
     path, rows = folder / f"{key}.json", []
-    for subject, measured in runs.items():
+    for benchmark, measured in runs.items():
         middle = [round(median(values), 4) for values in zip(*measured, strict=True)]
-        rows.append(f" {json.dumps(subject)}: {json.dumps(middle)}")
+        rows.append(f" {json.dumps(benchmark)}: {json.dumps(middle)}")
     write_text(path, "{\n" + ",\n".join(rows) + "\n}\n")
     return path
 
 
 def against(known: Mapping[str, Ratios], runs: Runs) -> dict[str, Decision]:
-    """The decision for every subject that both have."""
+    """The decision for every benchmark that both have."""
     return {
-        subject: decide([known[subject]] * len(measured), measured, threshold=THRESHOLD)
-        for subject, measured in runs.items()
-        if subject in known
+        benchmark: decide([known[benchmark]] * len(measured), measured, threshold=THRESHOLD)
+        for benchmark, measured in runs.items()
+        if benchmark in known
     }

@@ -1,7 +1,7 @@
 """The rule that says slower: on ratios to a reference that ran in the same rounds.
 
-    a run        r_median = median over rounds of subject / reference
-                 r_low    = tenth percentile of subject / tenth percentile of reference
+    a run        r_median = median over rounds of benchmark / reference
+                 r_low    = tenth percentile of benchmark / tenth percentile of reference
     slower by    the lower two fifths over runs of (r of the candidate / r of the base that took turns with it) - 1:
                  the least of three, the third of six, the fourth of nine
     it fails     where both r_median and r_low are slower by more than THRESHOLD
@@ -22,7 +22,7 @@ _LOW = 10  # of a hundred rounds so many are faster: the rounds that little dist
 
 
 class Ratios(NamedTuple):
-    """One run of one subject, in times of its reference."""
+    """One run of one benchmark, in times of its reference."""
 
     median: float
     low: float
@@ -37,14 +37,14 @@ class Decision(NamedTuple):
     unclear: bool
 
 
-def ratios(reference_ns: Sequence[int], subject_ns: Sequence[int]) -> Ratios:
+def ratios(reference_ns: Sequence[int], benchmark_ns: Sequence[int]) -> Ratios:
     """The two statistics of one run; rounds are paired.
 
     >>> ratios([10, 20, 10], [30, 62, 35])
     Ratios(median=3.1, low=3.0)
     """
-    pairs = zip(subject_ns, reference_ns, strict=True)
-    return Ratios(median(over / under for over, under in pairs), _low(subject_ns) / _low(reference_ns))
+    pairs = zip(benchmark_ns, reference_ns, strict=True)
+    return Ratios(median(over / under for over, under in pairs), _low(benchmark_ns) / _low(reference_ns))
 
 
 def decide(base: Sequence[Ratios], candidate: Sequence[Ratios], *, threshold: float = THRESHOLD) -> Decision:

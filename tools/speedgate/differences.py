@@ -36,7 +36,7 @@ def differences(reviewed: Counters, now: Counters) -> list[Row]:
 
 
 def unknown_scopes(reviewed: Counters, now: Counters) -> list[str]:
-    """Scopes of this machine that nobody has reviewed yet."""
+    """Scopes of this machine that have not been reviewed yet."""
     return [scope for scope in now if scope not in reviewed]
 
 

@@ -29,7 +29,7 @@ Progress = Callable[[str], None]
 
 
 class Plan(NamedTuple):
-    """How much to measure: `runs` fresh processes per tree, `turns` of `rounds` rounds for every subject in each."""
+    """How much to measure: `runs` fresh processes per tree, `turns` of `rounds` rounds for every benchmark in each."""
 
     runs: int = 3
     turns: int = 40
@@ -40,10 +40,10 @@ QUICK = Plan(turns=10)
 
 
 class Samples(NamedTuple):
-    """CPU nanoseconds of one subject in one process, and of its reference in the same rounds."""
+    """CPU nanoseconds of one benchmark in one process, and of its reference in the same rounds."""
 
     reference_ns: list[int]
-    subject_ns: list[int]
+    benchmark_ns: list[int]
 
 
 Outcome = Samples | str  # or why there are no samples
@@ -73,7 +73,7 @@ class Worker:
         self._process.communicate()
         self._complaints.close()
 
-    def ask(self, subject: str, rounds: int) -> Outcome:
+    def ask(self, benchmark: str, rounds: int) -> Outcome:
         """Samples of some rounds, or why there are none."""
         stdin, stdout = self._process.stdin, self._process.stdout
         assert stdin is not None
@@ -82,7 +82,7 @@ class Worker:
         alarm.daemon = True
         alarm.start()
         try:
-            stdin.write(json.dumps({"subject": subject, "rounds": rounds}) + "\n")
+            stdin.write(json.dumps({"benchmark": benchmark, "rounds": rounds}) + "\n")
             stdin.flush()
             line = stdout.readline()
         except BrokenPipeError:
@@ -98,20 +98,22 @@ class Worker:
         return next((line for line in reversed(lines) if line.strip()), "the process ended without a word")
 
 
-def measure(trees: Mapping[str, Path], subjects: Sequence[str], plan: Plan, progress: Progress) -> dict[str, list[Run]]:
+def measure(
+    trees: Mapping[str, Path], benchmarks: Sequence[str], plan: Plan, progress: Progress
+) -> dict[str, list[Run]]:
     """The runs of every tree, in lockstep."""
     found: dict[str, list[Run]] = {name: [] for name in trees}
     for number in range(plan.runs):
         progress(f"run {number + 1} of {plan.runs}")
-        for name, run in _one_run(trees, subjects, plan).items():
+        for name, run in _one_run(trees, benchmarks, plan).items():
             found[name].append(run)
     return found
 
 
-def _one_run(trees: Mapping[str, Path], subjects: Sequence[str], plan: Plan) -> dict[str, Run]:
+def _one_run(trees: Mapping[str, Path], benchmarks: Sequence[str], plan: Plan) -> dict[str, Run]:
     with _workers(trees) as workers:
-        measured = {subject: _in_turns(workers, subject, plan) for subject in subjects}
-    return {name: {subject: found[name] for subject, found in measured.items()} for name in trees}
+        measured = {benchmark: _in_turns(workers, benchmark, plan) for benchmark in benchmarks}
+    return {name: {benchmark: found[name] for benchmark, found in measured.items()} for name in trees}
 
 
 @contextmanager
@@ -120,13 +122,13 @@ def _workers(trees: Mapping[str, Path]) -> Iterator[dict[str, Worker]]:
         yield {name: stack.enter_context(Worker(tree)) for name, tree in trees.items()}
 
 
-def _in_turns(workers: Mapping[str, Worker], subject: str, plan: Plan) -> dict[str, Outcome]:
-    """What every worker measured of one subject; one that cannot run it is not asked again."""
+def _in_turns(workers: Mapping[str, Worker], benchmark: str, plan: Plan) -> dict[str, Outcome]:
+    """What every worker measured of one benchmark; one that cannot run it is not asked again."""
     found: dict[str, Outcome] = {name: Samples([], []) for name in workers}
     for turn in range(plan.turns):
         for name in workers if turn % 2 == 0 else reversed(list(workers)):
             so_far = found[name]
             if isinstance(so_far, Samples):
-                more = workers[name].ask(subject, plan.rounds)
+                more = workers[name].ask(benchmark, plan.rounds)
                 found[name] = more if isinstance(more, str) else Samples(*map(list.__add__, so_far, more))
     return found

@@ -27,11 +27,11 @@ Draw = tuple[list[Ratios], list[Ratios]]
 
 
 def recorded_pairs(path: Path) -> dict[str, list[Pair]]:
-    """The pairs of runs of every subject on one machine."""
+    """The pairs of runs of every benchmark on one machine."""
     base, head = json.loads(path.read_text(encoding="utf-8"))["runs"].values()
     return {
-        subject: [(Ratios(*one), Ratios(*other)) for one, other in zip(runs, head[subject], strict=True)]
-        for subject, runs in base.items()
+        benchmark: [(Ratios(*one), Ratios(*other)) for one, other in zip(runs, head[benchmark], strict=True)]
+        for benchmark, runs in base.items()
     }
 
 
@@ -43,7 +43,7 @@ def machines() -> dict[str, dict[str, list[Pair]]]:
 def draws(pairs: Sequence[Pair], count: int, *, slowed: float, lucky: float = 1.0, seed: int = 0) -> Iterator[Draw]:
     """(base, candidate) of as many runs as may be asked for, `count` times.
 
-    Every time of the candidate's subject is `slowed`; the low ratio of one of the base's first runs comes out
+    Every time of the candidate's benchmark is `slowed`; the low ratio of one of the base's first runs comes out
     as `lucky` times what it is.
     """
     chance = random.Random(seed)
@@ -81,10 +81,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     count = parser.parse_args(arguments).draws
     for machine, recorded in machines().items():
         rows = []
-        for subject, pairs in recorded.items():
+        for benchmark, pairs in recorded.items():
             for slowed in SLOWED:
                 shares = (alarms(pairs, count, slowed=slowed, threshold=threshold) / count for threshold in THRESHOLDS)
-                rows.append((subject, f"{slowed - 1:+.0%}", *(f"{share:.1%}" for share in shares)))
+                rows.append((benchmark, f"{slowed - 1:+.0%}", *(f"{share:.1%}" for share in shares)))
         print(f"{machine}: share of {count:,} draws that fail, by threshold")
         print(text_table(("benchmark", "slowed by", *(f"{threshold:.0%}" for threshold in THRESHOLDS)), rows))
     return 0

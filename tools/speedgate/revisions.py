@@ -24,7 +24,7 @@ def git(folder: Path, *arguments: str) -> str | None:
 
 
 def find_base(root: Path, wanted: str) -> str | None:
-    """The commit to hold the working tree against; None where there is none.
+    """The commit to compare the working tree with; None where there is none.
 
     "auto" is where this branch left the main one; on that branch itself it is the commit before this one.
     """

@@ -1,7 +1,7 @@
-"""One process that times pieces of one revision of llamalab when it is told to: python -m speedgate.worker.
+"""One process that times pieces of one revision of llamalab on request: python -m speedgate.worker.
 
-It reads one request per line, {"subject": ..., "rounds": ...}, and answers with the thread's CPU nanoseconds of the
-reference and of the subject, round by round, or with the reason why this revision has no such subject. The first
+It reads one request per line, {"benchmark": ..., "rounds": ...}, and answers with the thread's CPU nanoseconds of the
+reference and of the benchmark, round by round, or with the reason why this revision has no such benchmark. The first
 module search path decides which llamalab it is; this harness is the same for every revision, so imports are relative
 and nothing of llamalab's own measuring is used.
 """
@@ -15,8 +15,8 @@ from typing import Any, TextIO
 
 import torch
 
+from .benchmarks import BENCHMARKS
 from .references import REFERENCES
-from .subjects import SUBJECTS
 
 Work = Callable[[], object]
 Pair = tuple[Work, Work]
@@ -29,8 +29,8 @@ def serve(requests: TextIO, answers: TextIO) -> None:
     for line in requests:
         request = json.loads(line)
         try:
-            answer = _answer(made, request["subject"], request["rounds"])
-        except Exception as error:  # whatever an old revision cannot do is an answer, not an accident
+            answer = _answer(made, request["benchmark"], request["rounds"])
+        except Exception as error:  # what an old revision cannot do is reported, not an error
             answer = {"missing": f"{type(error).__name__}: {error}".splitlines()[0]}
         answers.write(json.dumps(answer) + "\n")
         answers.flush()
@@ -38,13 +38,13 @@ def serve(requests: TextIO, answers: TextIO) -> None:
 
 def _answer(made: dict[str, Pair], name: str, rounds: int) -> dict[str, Any]:
     if name not in made:
-        subject = SUBJECTS[name]
-        made[name] = REFERENCES[subject.reference](), subject.make()
+        benchmark = BENCHMARKS[name]
+        made[name] = REFERENCES[benchmark.reference](), benchmark.make()
         interleaved(*made[name], WARM_UP)
     # What ran meanwhile in another process has left the caches to itself.
     interleaved(*made[name], 1)
-    reference_ns, subject_ns = interleaved(*made[name], rounds)
-    return {"reference_ns": reference_ns, "subject_ns": subject_ns}
+    reference_ns, benchmark_ns = interleaved(*made[name], rounds)
+    return {"reference_ns": reference_ns, "benchmark_ns": benchmark_ns}
 
 
 def interleaved(first: Work, second: Work, rounds: int) -> tuple[list[int], list[int]]:

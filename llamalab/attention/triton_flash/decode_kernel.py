@@ -85,7 +85,7 @@ def decode_kernel(
     visible_to_any = tl.minimum(first + share * KEY_TILE, visible)
     all_see = tl.maximum(tl.minimum(visible_to_any, query_offset + 1) - first, 0)
     visible_to_all = first + all_see // KEY_TILE * KEY_TILE
-    if WINDOWED:  # a few queries whose windows begin at different keys: not worth telling tiles apart
+    if WINDOWED:  # a few queries whose windows begin at different keys: every tile is masked
         visible_to_all = first
     for start in range(first, visible_to_all, KEY_TILE):
         max_R, sum_R, acc_RE = attend_tile(
@@ -147,7 +147,7 @@ def decode_kernel(
     tl.store(z_pointers, z_RE.to(to_z_ptr.dtype.element_ty), mask=inside_R[:, None] & inside_E[None, :])
     tl.store(to_lse_ptr + first_row + row_R, lse_R, mask=inside_R)
     if FOLDED:
-        tl.debug_barrier()  # every thread's part is written before one of them says so
+        tl.debug_barrier()  # every thread's part is written before the count is raised
         if tl.atomic_add(arrived_ptr + group, 1, sem="acq_rel") == n_splits - 1:
             weigh(
                 part_ptr,

@@ -6,8 +6,8 @@ import torch
 
 from llamalab.attention.triton_flash.launch import Flash
 
-# Forms round the pattern at the same place but add its products in another order: of values of order 1 in bf16 this
-# much, of which a wrong key or mask would leave many times.
+# Forms round the pattern at the same place but add its products in another order: a difference of this much for values
+# of order 1 in bf16. A wrong key or mask differs many times as much.
 _TOLERANCE = 2e-2
 
 

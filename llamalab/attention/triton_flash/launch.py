@@ -59,5 +59,5 @@ def empty_lse(q_BHTE: Tensor) -> Tensor:
 
 
 def padded(head_dim: int) -> int:
-    """A head dim as tiles have it."""
+    """The head dim of a tile: a power of two."""
     return max(16, power_of_2(head_dim))

@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 # Overhead of a program for reading queries and writing its part, about the time of one tile of keys.
 _TILES_TO_BEGIN_AND_END = 1
-_MOST_WAVES = 4  # more would only add beginnings and ends
+_MOST_WAVES = 4  # more would only add the overhead of each program
 # Parts, counted in rows of queries, that one program reads as fast as a second kernel could be started.
 _MOST_FOLDED_ROWS = 256
 # Rows of queries that the decode kernel holds: in half precision, and in fp32, whose products need more registers.
@@ -71,7 +71,7 @@ def decode_tile(rows: int, padded_dim: int, half: bool) -> DecodeTile:
 
 
 def choose_splits(groups: int, tiles: int, slots: int) -> int:
-    """Into how many parts of whole tiles to cut the keys: those that are done first, the fewest of equals.
+    """The number of parts of whole tiles to cut the keys into: the one that is done first, the smallest of equal ones.
 
     `groups` programs per split run in waves of `slots`, and each takes the same number of the `tiles`, rounded up.
 
@@ -188,5 +188,5 @@ def specialised_tile(head_dim: int) -> SpecialisedTile | None:
 
 
 def full_tile(padded_dim: int) -> Tile:
-    """The tile in fp32, which is there to be right: products without tensor cores."""
+    """The tile in fp32, for correct results rather than speed: products without tensor cores."""
     return Tile(64 if padded_dim <= 64 else 32, 16, 8, 2)

@@ -13,7 +13,7 @@ from llamalab.measure.attention.calls import input_bytes, measure_attention
 from llamalab.measure.attention.unit_costs import UnitCosts, kernel_peak_bytes, probe_unit_costs
 from llamalab.measure.device.machine import available_bytes, clock_for, device_of, resolve_device
 from llamalab.measure.roofs.machine import Machine
-from llamalab.measure.timing.deadline import ProgressCallback
+from llamalab.measure.timing.deadline import ProgressCallback, part_of
 from llamalab.measure.timing.timer import Plan, time_ratio
 from llamalab.records.record import AttentionPoint
 
@@ -64,8 +64,9 @@ def run_lab(
         done = number / len(asked)
         family = shape._replace(context_tokens=0, new_tokens=min(shape.new_tokens, 2))
         if family not in costs:
-            progress(f"unit costs at {shape.n_heads} heads over {shape.n_kv_heads}, batch {shape.batch}", done)
-            costs[family] = probe_unit_costs(machine, shape, backends)
+            words = f"unit costs of {shape.n_heads} heads over {shape.n_kv_heads}, batch {shape.batch}, "
+            probing = part_of(progress, done, done + _PROBED / len(asked), words)
+            costs[family] = probe_unit_costs(machine, shape, backends, probing)
         progress(
             f"{shape.new_tokens} new of {shape.context_tokens} tokens, batch {shape.batch}, KV {shape.n_kv_heads}",
             done + _PROBED / len(asked),

@@ -41,7 +41,7 @@ def measure_bench_of(
         name: what the rows call the model.
         repetitions: of each test, at least.
         repeat_s: seconds for which a disturbed test is repeated at most.
-        reference: a record whose roofs the rates are held against.
+        reference: a record whose roofs the rates are compared with.
         progress: called with a label and the share done.
     """
     target = target_of(model)

@@ -4,6 +4,7 @@ Roofs are measured in the bench's own run, briefly. Predictions rest on the cons
 this device; without any, on a short calibration. Every pass of a test is predicted separately, at its own context.
 """
 
+from collections.abc import Callable
 from dataclasses import replace
 from typing import NamedTuple
 
@@ -17,7 +18,7 @@ from llamalab.arch import LlamaArch
 from llamalab.comparison.basis import OWN_ROOFS, basis_of, roof_fault
 from llamalab.errors import InputError
 from llamalab.measure.bench.rows import BenchCase
-from llamalab.measure.calibration.constants_here import kept_constants, short_calibration
+from llamalab.measure.calibration.constants_here import kept_constants, short_calibration, short_plan
 from llamalab.measure.device.environment import environment
 from llamalab.measure.ranks.constants import ranks_constants
 from llamalab.measure.roofs.machine import Machine
@@ -27,8 +28,6 @@ from llamalab.measure.timing.deadline import ProgressCallback, part_of
 from llamalab.parallel.team import Team
 from llamalab.records.record import Record, unmeasured
 from llamalab.units import KeptWeights
-
-_PRODUCTS_DONE, _ROOFS_DONE = 0.1, 0.5  # shares of the time of a reference, roughly
 
 
 class WorkTotals(NamedTuple):
@@ -140,10 +139,14 @@ def measure_reference(
     weight_bytes: int,
     team: Team | None = None,
     progress: ProgressCallback,
+    roofs_known: Callable[[Record, float], None] = lambda record, calibration_s: None,
 ) -> Record:
     """Measure the roofs, and calibrate briefly: the fewer `weight_bytes` there are to run, the shorter.
 
     Of a team the constants are those of its ranks side by side.
+
+    `progress` is called with each step and the share of the calibration that is done, `roofs_known` before that with
+    the roofs and the seconds that it may take.
 
     Raises FormatError for a spoilt calibration.
     """
@@ -155,14 +158,16 @@ def measure_reference(
     progress("products of this machine", 0.0)
     products_here(place, dtype, arch, machine.weight_dtype)  # stored: calibration and tests multiply by them
     with torch.inference_mode():
-        roofs = quick_roofs(machine, arch, progress=part_of(progress, _PRODUCTS_DONE, _ROOFS_DONE))
+        roofs = quick_roofs(machine, arch, progress=part_of(progress, 0.0, 0.0))
+    record = unmeasured(name, arch, dtype, environment(place, ""), roofs, constants)
+    record = replace(record, weight_dtype=machine.weight_dtype, kernel_rows=machine.kernel_rows)
+    roofs_known(record, 0.0 if constants else short_plan(place, weight_bytes).budget_s)
     if constants is None:
         constants = short_calibration(
             place,
             dtype,
             weight_bytes=weight_bytes,
             kept=kept,
-            progress=part_of(progress, _ROOFS_DONE, 1.0, "calibration, "),
+            progress=part_of(progress, 0.0, 1.0, "calibration, "),
         )
-    record = unmeasured(name, arch, dtype, environment(place, ""), roofs, constants)
-    return replace(record, weight_dtype=machine.weight_dtype, kernel_rows=machine.kernel_rows)
+    return replace(record, constants=constants)

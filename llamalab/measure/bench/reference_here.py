@@ -1,12 +1,14 @@
 """The reference of a bench made here: a short measurement of roofs and constants, or why there is none."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 import torch
 
 from llamalab.errors import LlamaLabError
+from llamalab.measure.bench.pace import Pace
 from llamalab.measure.bench.reference import Reference, measure_reference
+from llamalab.measure.bench.rows import BenchCase
 from llamalab.measure.bench.settings import BenchSettings
 from llamalab.measure.device.environment import environment
 from llamalab.measure.device.machine import (
@@ -14,14 +16,20 @@ from llamalab.measure.device.machine import (
     release_memory,
 )
 from llamalab.measure.roofs.machine import Machine
-from llamalab.measure.timing.deadline import ProgressCallback, part_of
+from llamalab.plain_text import sentence
 from llamalab.records.record import Record, unmeasured
 
-REFERENCE_DONE = 0.1  # share of the whole time, roughly
 
+def reference_here(bench: BenchSettings, cases: Sequence[BenchCase], pace: Pace) -> Reference:
+    """Roofs and constants of this machine; where they cannot be measured, the reason instead of every prediction.
 
-def reference_here(bench: BenchSettings, progress: ProgressCallback) -> Reference:
-    """Roofs and constants of this machine; where they cannot be measured, the reason instead of every prediction."""
+    `pace` gets the predicted times of `cases` as soon as the roofs are known.
+    """
+
+    def expect(record: Record, calibration_s: float) -> None:
+        roofs = reference_from(bench, record)
+        pace.expect([roofs.predicted_s(case) for case in cases], calibration_s)
+
     machine = Machine(bench.place, clock_for(bench.place), bench.dtype, None, bench.weight_dtype, bench.kernel_rows)
     try:
         with torch_threads(bench.threads):
@@ -31,13 +39,14 @@ def reference_here(bench: BenchSettings, progress: ProgressCallback) -> Referenc
                 machine,
                 weight_bytes=bench.depth.held_weight_bytes(bench.dtype, bench.kept),
                 team=bench.team,
-                progress=part_of(progress, 0.0, REFERENCE_DONE),
+                progress=pace.before,
+                roofs_known=expect,
             )
         return reference_from(bench, record)
     except (LlamaLabError, ArithmeticError, LookupError, RuntimeError, MemoryError) as error:  # no prediction
         release_memory(bench.place)
         record = unmeasured(bench.name, bench.arch, bench.dtype, environment(bench.place, ""), [])
-        reason = " ".join(str(error).split()) or type(error).__name__
+        reason = sentence(str(error), 200) or type(error).__name__
         return reference_from(bench, record, f"not predicted: {reason}")
 
 

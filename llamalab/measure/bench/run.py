@@ -17,9 +17,10 @@ from llamalab.attention import get_backend
 from llamalab.checkpoints.checkpoint import Weights
 from llamalab.choices import SCOPES
 from llamalab.errors import InputError, LlamaLabError, UnknownNameError
-from llamalab.measure.bench.one_test import measure_test
+from llamalab.measure.bench.one_case import measure_case
+from llamalab.measure.bench.pace import Pace
 from llamalab.measure.bench.reference import Reference
-from llamalab.measure.bench.reference_here import REFERENCE_DONE, reference_from, reference_here, torch_threads
+from llamalab.measure.bench.reference_here import reference_from, reference_here, torch_threads
 from llamalab.measure.bench.rows import BenchCase, BenchRow
 from llamalab.measure.bench.settings import BenchSettings, blank_row, filled_row, need_bytes, reason_too_large
 from llamalab.measure.device.cache_size import effective_cache_bytes
@@ -41,6 +42,7 @@ from llamalab.model.fastest import fastest_backend
 from llamalab.model.quantised.weights import kept_of
 from llamalab.parallel.models import ready_model
 from llamalab.parallel.team import Team
+from llamalab.plain_text import sentence
 from llamalab.records.record import Record
 
 AUTO = "auto"
@@ -161,18 +163,21 @@ def measured_rows(
 ) -> Iterator[BenchRow]:
     """A row per case, each as it is done, for a model built here or passed in."""
     # No context manager stays open over a yield, where it would also affect the caller.
-    reference = reference or reference_here(bench, progress)
+    too_large = {case: reason for case in cases if (reason := reason_too_large(bench, case))}
+    running = [case for case in cases if case not in too_large]
+    pace = Pace(progress, bench.repetitions + 1)
+    reference = reference or reference_here(bench, running, pace)
+    pace.expect([reference.predicted_s(case) for case in running])
     model: nn.Module | None = None
-    for index, case in enumerate(cases):
+    for case in cases:
         row = blank_row(bench, case, reference)
-
-        def step(label: str, share: float, index: int = index, case: BenchCase = case) -> None:
-            done = REFERENCE_DONE + (1 - REFERENCE_DONE) * (index + share) / len(cases)
-            progress(f"{case.test}, batch {case.batch}: {label}", done)
-
-        if reason := reason_too_large(bench, case):
-            yield replace(row, reason=reason)
+        if case in too_large:
+            yield replace(row, reason=too_large[case])
             continue
+
+        def step(label: str, share: float, case: BenchCase = case) -> None:
+            pace.test(running.index(case), f"{case.test}, batch {case.batch}: {label}", share)
+
         try:
             with torch_threads(bench.threads), torch.inference_mode(), collector_off():
                 if model is None:
@@ -181,15 +186,15 @@ def measured_rows(
                     if isinstance(model, Transformer):
                         # Compilation may change the attention; the kernel is known only now.
                         reference = reference.for_model(model.backend.algorithm, kept_of(model))
-                timed = measure_test(bench, model, case, step)
+                timed = measure_case(bench, model, case, step)
                 row = blank_row(bench, case, reference)
                 row = replace(row, attention=model.backend.name) if isinstance(model, Transformer) else row
         except (LlamaLabError, torch.OutOfMemoryError) as error:
-            yield replace(row, reason=" ".join(str(error).split()))
+            yield replace(row, reason=sentence(str(error), 200))
         else:
             yield filled_row(row, bench, reference, case, timed)
         release_memory(bench.place)
-    progress("done", 1.0)
+    pace.finish()
 
 
 def _built(bench: BenchSettings) -> Transformer:

@@ -135,7 +135,7 @@ def first_round(
 ) -> Trials:
     """Build the blocks and run every pass once; a pass for which ENOUGH_ROUNDS rounds exceed the time is left out.
 
-    The first pass is run in any case.
+    The first prompt and the first decode step are run in any case: without one of them its phase has no constants.
     """
     found, pace = Trials([], [], [], 0.0), _Pace()
     fit_by = deadline.part(_FIT_SHARE)
@@ -192,15 +192,17 @@ def _trials(
     *,
     clean: bool,
 ) -> list[Trial]:
-    """The block's passes that fit into the time, each of them run once, the cheapest first."""
+    """The block's passes that fit into the time or are the first of their phase, each run once, the cheapest first."""
     algorithm = ring.first.backend.algorithm
     kept: list[Trial] = []
+    known = {trial.shape.phase for trial in found.fitted}
     flops = {
         shape: add_up(_ops(block, shape, 1, machine.dtype, algorithm, None)).flops_causal for shape in block.shapes
     }
     for shape in sorted(block.shapes, key=lambda shape: flops[shape]):
         estimate_s = pace.flop_s * flops[shape]
-        if pace.round_s and not until.fits(estimate_s + (ENOUGH_ROUNDS - 1) * (pace.round_s + estimate_s)):
+        fits = until.fits(estimate_s + (ENOUGH_ROUNDS - 1) * (pace.round_s + estimate_s))
+        if shape.phase in known and not fits:
             found.left_out.append(f"{block.name}, {shape.batch} x {shape.new} tokens: there was no time for it")
             continue
         trial = Trial(machine, block, ring, shape, peers, clean=clean)
@@ -209,6 +211,7 @@ def _trials(
             trial.run()  # the first pass of a process is not representative
         pace.ran(flops[shape], _best_s(trial, until, ENOUGH_ROUNDS if first else 1))
         kept.append(trial)
+        known.add(shape.phase)
     return sorted(kept, key=lambda trial: block.shapes.index(trial.shape))
 
 

@@ -65,7 +65,7 @@ def mark_cost_s(place: torch.device) -> float:
             launch_s = max(launch_s, now_s() - began_s)
             spans.append(sum(clock.read()))
         costs.append((spans[1] - spans[0]) / (_WORKS - 1))
-    return max(0.0, min(costs[1:]))  # the first told how long the host takes, for which the device is held
+    return max(0.0, min(costs[1:]))  # the first measured the time of the host, during which the device is held
 
 
 def _event() -> torch.cuda.Event:

@@ -20,7 +20,7 @@ ROCM = "/dev/kfd"  # of AMD's driver, whose devices torch calls cuda too
 def check_driver(name: str) -> None:
     """Raise MissingError for a device whose driver is not on this machine, which needs no torch to be seen.
 
-    Where torch is loaded already nothing is looked for: it tells what it sees.
+    Where torch is loaded already it is not looked for: torch reports the devices that it sees.
     """
     libraries = DRIVERS.get(name.partition(":")[0])
     if libraries is None or "torch" in sys.modules or os.path.exists(ROCM):
@@ -33,7 +33,7 @@ def check_driver(name: str) -> None:
 
 
 def _loads(library: str) -> bool:
-    from ctypes import CDLL  # here: who asks for no accelerator need not wait for it
+    from ctypes import CDLL  # imported here: who asks for no accelerator need not wait for it
 
     try:
         CDLL(library)

@@ -49,8 +49,8 @@ class RanksCalibration:
 
     @property
     def resuming_s(self) -> float:
-        """Own seconds of a rank outside its rows, per collective; 0 for quantised weights, for which it is unknown."""
-        return 0.0 if self.made.weight_dtype else resuming_s(self.works, self.made.rates)
+        """Own seconds of a rank outside its rows, per collective."""
+        return resuming_s(self.works, self.made.rates, self.made.weight_dtype)
 
     @property
     def data(self) -> dict[str, Any]:
@@ -95,7 +95,7 @@ def calibrate_ranks(
     are in the storage `kept`. Collectives are in `dtype` whatever the storage of weights.
     """
     progress("links between ranks", 0.0)
-    links: LinkRuns = team.everywhere(time_links, dtype)
+    links: LinkRuns = team.everywhere(time_links, dtype, kept and kept.storage)
     shown = {"progress": part_of(progress, 0.1, 1.0, "ranks in step, ")}
     made: Calibration = team.everywhere(_calibrated, dtype, weight_bytes, kept, own=shown)
     return RanksCalibration(team.place.ranks, made, tuple(links.collectives), tuple(links.passes))

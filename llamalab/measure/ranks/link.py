@@ -11,23 +11,28 @@ Back-to-back collectives give another time, because threads are awake and caches
 
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from statistics import mean, median, median_low
 from typing import Any, NamedTuple, TypeVar
 
 import torch
 
+from llamalab.analytic.kept_weights import model_ops
 from llamalab.analytic.op import Op
-from llamalab.analytic.ops import forward_ops
 from llamalab.analytic.parallel import all_gather_bytes, all_reduce_bytes, collective_mode
 from llamalab.analytic.pass_shape import PassShape
 from llamalab.analytic.roofline import Rates, known_rates, predict_op
 from llamalab.arch import LlamaArch
+from llamalab.errors import InputError
 from llamalab.measure.calibration.fit import Fit, Kernel, fit_class
 from llamalab.measure.ranks.logged import LoggedPass, LoggedRun, gathered, logged_pass, split_runs
 from llamalab.measure.target.target import tokens_of
 from llamalab.model import StaticKVCache
+from llamalab.model.quantised.weights import kept_of
+from llamalab.parallel.groups import check_groups
 from llamalab.parallel.models import ready_share
 from llamalab.parallel.team import Team
+from llamalab.units import KeptWeights
 
 P = TypeVar("P")
 _SWEEPS, _WARM, _PASSES = 3, 1, 4
@@ -49,10 +54,11 @@ class LinkModel(NamedTuple):
 
 _PAST = 1024  # maximum positions: more than the tokens of any pass
 # Work of 0.1 ms to some tens of ms between collectives, and, in the last, buffers of megabytes after little work.
+# Rows of the two in the middle are whole groups of quantised weights on 2 and 4 ranks.
 LINK_MODELS = (
     LinkModel(64, 5, 192, (1, 64)),
-    LinkModel(512, 4, 1408, (1, 16, 128)),
-    LinkModel(2048, 2, 5632, (1, 32)),
+    LinkModel(512, 4, 1536, (1, 16, 128)),
+    LinkModel(2048, 2, 6144, (1, 32)),
     LinkModel(2048, 2, 256, (128, 512)),
 )
 
@@ -86,12 +92,16 @@ class LinkTime(NamedTuple):
 
 
 class OwnWork(NamedTuple):
-    """A rank's own seconds in a pass of so many tokens, with `collectives` between its parts."""
+    """A rank's own seconds in a pass of so many tokens, with `collectives` between its parts.
+
+    `kept` is the storage of the model's matrices, None where they are in the dtype of the pass.
+    """
 
     arch: LlamaArch
     shape: PassShape
     own_s: float
     collectives: int
+    kept: KeptWeights | None = None
 
 
 class LinkRuns(NamedTuple):
@@ -101,14 +111,20 @@ class LinkRuns(NamedTuple):
     passes: list[OwnWork]
 
 
-def time_links(team: Team, dtype: str, models: tuple[LinkModel, ...] = LINK_MODELS) -> LinkRuns:
+def time_links(
+    team: Team, dtype: str, storage: str | None = None, models: tuple[LinkModel, ...] = LINK_MODELS
+) -> LinkRuns:
     """Run the models' passes on all ranks of a team at the same time, with every collective timed.
 
-    All models are swept several times, so that a disturbance of a second does not affect one of them alone.
+    Matrices are quantised to `storage` in the models whose groups the ranks leave whole. All models are swept several
+    times, so that a disturbance of a second does not affect one of them alone.
     """
     archs = [small.arch(team.place.ranks) for small in models]
     with torch.inference_mode():
-        held = [ready_share(team, arch, dtype=dtype) for arch in archs]
+        held = [
+            ready_share(team, arch, dtype=dtype, weight_dtype=_whole_groups(arch, team.place.ranks, storage))
+            for arch in archs
+        ]
         cases = [
             (model, _cache(model, dtype, team), tokens_of(arch, 1, tokens, team.device))
             for small, arch, model in zip(models, archs, held, strict=True)
@@ -121,10 +137,18 @@ def time_links(team: Team, dtype: str, models: tuple[LinkModel, ...] = LINK_MODE
                 passes += [logged_pass(model, tokens_BT, cache, past) for _ in range(_WARM + _PASSES)][_WARM:]
     runs = [list(split_runs(gathered(team.mesh.get_group(), passes))) for passes in own]
     works = [
-        own_work(by_rank, model.arch, _shape(model, tokens_BT.shape[1], dtype))
+        own_work(by_rank, model.arch, _shape(model, tokens_BT.shape[1], dtype), kept_of(model))
         for by_rank, (model, _, tokens_BT) in zip(runs, cases, strict=True)
     ]
     return LinkRuns([one for by_rank in runs for one in link_times(by_rank, team.place.ranks)], works)
+
+
+def _whole_groups(arch: LlamaArch, ranks: int, storage: str | None) -> str | None:
+    """The storage, None where the ranks would cut its groups."""
+    with suppress(InputError):
+        check_groups(arch, ranks, storage)
+        return storage
+    return None
 
 
 def _shape(model: Any, tokens: int, dtype: str) -> PassShape:
@@ -159,23 +183,27 @@ def link_times(by_rank: list[list[LoggedRun]], ranks: int) -> list[LinkTime]:
     return found
 
 
-def own_work(by_rank: list[list[LoggedRun]], arch: LlamaArch, shape: PassShape) -> OwnWork:
+def own_work(
+    by_rank: list[list[LoggedRun]], arch: LlamaArch, shape: PassShape, kept: KeptWeights | None = None
+) -> OwnWork:
     """A rank's own work in passes of all ranks: means of a pass, medians of a sweep, the middle sweep."""
     passes = [mean(run.compute_s for run in runs) for runs in zip(*by_rank, strict=True)]
     own_s = median_low([median(sweep) for sweep in _sweeps(passes)])
-    return OwnWork(arch, shape, own_s, len(by_rank[0][0].collectives))
+    return OwnWork(arch, shape, own_s, len(by_rank[0][0].collectives), kept)
 
 
-def resuming_s(works: Iterable[OwnWork], rates: Mapping[str, Rates]) -> float:
+def resuming_s(works: Iterable[OwnWork], rates: Mapping[str, Rates], storage: str | None = None) -> float:
     """Own seconds outside the rows, per collective: the median over passes of one token, where rows are short.
 
-    0 where constants are missing, or where rows are predicted too slow.
+    `rates` are of matrices in `storage`, and so are the models whose passes count. 0 where constants are missing, where
+    ranks cut the groups of every model, or where rows are predicted too slow.
     """
     found = []
     for work in works:
-        rows = [op for op in forward_ops(work.arch, work.shape) if op.kind != "collective"]
+        rows = [op for op in model_ops(work.arch, work.shape, work.kept) if op.kind != "collective"]
         known = [(op, known_rates(op, rates)) for op in rows]
-        if work.shape.new_tokens == 1 and all(one for _, one in known):
+        same = storage == (work.kept.storage if work.kept else None)
+        if same and work.shape.new_tokens == 1 and all(one for _, one in known):
             rows_s = sum(op.count * predict_op(op, one).time_s for op, one in known if one)
             found.append((work.own_s - rows_s) / work.collectives)
     return max(0.0, median(found)) if found else 0.0

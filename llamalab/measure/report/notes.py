@@ -7,8 +7,7 @@ from llamalab.formatting import format_bytes, format_si
 from llamalab.measure.device.cache_size import effective_cache_bytes
 from llamalab.measure.device.machine import device_of
 from llamalab.measure.report.budget import Scale
-from llamalab.measure.report.passes import NOT_LOOKED
-from llamalab.records.record import Record
+from llamalab.records.record import NOT_LOOKED, Record
 
 
 def notes_of(record: Record, device: torch.device) -> list[str]:

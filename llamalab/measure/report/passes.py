@@ -29,9 +29,8 @@ from llamalab.measure.timing.timer import Plan, median_error, paired_ratio, time
 from llamalab.model import StaticKVCache, Transformer
 from llamalab.model.packed import product_of
 from llamalab.records.phase_profile import Energy, Instrument, PhaseProfile
-from llamalab.records.record import BasisWord, MeasuredMemory, Measurement, Pass, Record
+from llamalab.records.record import NOT_LOOKED, BasisWord, MeasuredMemory, Measurement, Pass, Record
 
-NOT_LOOKED = "not looked at"
 _TIMED_SHARE = 0.7  # share of a pass's time; the rest is for observed passes
 _OBSERVED_PASSES = 8  # time of the observed passes, in clocked passes, which a profiler makes longer
 _NO_ENERGY = "not measured in a report; llamalab profile measures it over 2 s and more"

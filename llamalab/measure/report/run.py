@@ -46,6 +46,7 @@ from llamalab.model.dtypes import check_number_formats
 from llamalab.model.host_memory import keep_freed_memory
 from llamalab.parallel.groups import check_groups
 from llamalab.parallel.team import Team
+from llamalab.plain_text import sentence
 from llamalab.records.ranks import RanksRun
 from llamalab.records.record import AttentionPoint, Record, unmeasured
 
@@ -204,7 +205,7 @@ def _together(
             progress=lambda label, _: progress(label, 1.0),
         )
     except (LlamaLabError, RuntimeError, MemoryError) as error:
-        return None, [f"The ranks were not measured together: {' '.join(str(error).split())}."]
+        return None, [f"The ranks were not measured together: {sentence(str(error), 200)}."]
     return run, []
 
 

@@ -14,7 +14,7 @@ from llamalab.records.roof import Roof
 
 _SMALL_MOVES_BYTES, _MOVES_BYTES = (1 << 17, 1 << 19), 1 << 22
 # Of an accelerator the largest move that its cache serves counts, as the gap between two kernels costs that one least.
-# It serves a share of its size that is not told: it is looked for by wide steps, then by fine ones, over many moves.
+# The share of its size that it serves is unknown, and found by wide steps, then by fine ones, over many moves.
 _WIDE, _FINE_STEPS, _DEVICE_MOVES = 1.25, 5, 100
 _LEAST_SHARE, _WIDE_STEPS = 0.3, 6  # shares of the cache that a move touches, from 0.3 to 0.9
 

@@ -14,9 +14,9 @@ ProgressCallback = Callable[[str, float], None]  # a step's name, and the share 
 def part_of(progress: ProgressCallback, begun: float, over: float, words: str = "") -> ProgressCallback:
     """The progress of a step that goes from one share of the whole to another, `words` before its labels.
 
-    >>> told = []
-    >>> part_of(lambda *one: told.append(one), 0.5, 0.75, "fit, ")("round 1", 0.5)
-    >>> told
+    >>> calls = []
+    >>> part_of(lambda *one: calls.append(one), 0.5, 0.75, "fit, ")("round 1", 0.5)
+    >>> calls
     [('fit, round 1', 0.625)]
     """
     return lambda label, done: progress(f"{words}{label}", begun + (over - begun) * done)

@@ -8,5 +8,5 @@ CUDA graph serves every position. It computes what llamalab.model.transformer co
 Belongs here: the kernels, one file each kind, the step that launches them in order, and the models it supports. Does
 not belong here: attention (attention.triton_flash), the choice of a token and the recording of graphs
 (text.decode_loop),
-another account of the model: where taps, hooks, ranks or a compiler are wanted, the plain pass is the one way.
+models with taps, hooks, ranks or a compiler, which run the plain pass.
 """

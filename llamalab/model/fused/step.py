@@ -67,8 +67,8 @@ def _watched(module: torch.nn.Module) -> bool:
 class FusedStep:
     """A model and its static cache as one callable: token ids in, logits out, the cache one token longer.
 
-    The new token's position is read from `position_1`, int64, which the caller sets: nothing that the host knows
-    changes from step to step. Room is not checked, and the cache's own length is not moved. Two steps of one FusedStep
+    The new token's position is read from `position_1`, int64, which the caller sets: the arguments of a launch are the
+    same in every step. Room is not checked, and the cache's own length is not moved. Two steps of one FusedStep
     must not run at once. Raises UnavailableError for what `fused_refusal` names; taps and hooks that come later are
     not seen.
     """

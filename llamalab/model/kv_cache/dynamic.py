@@ -2,8 +2,8 @@
 
     bytes moved by one append of T tokens to S: read S, write S + T; a static cache writes T
 
-It has the methods of StaticKVCache and no room to allot: kept to be measured against it
-(experiments/kv_cache_onoff.py), as it is what `torch.cat` in a model's forward does.
+It has the methods of StaticKVCache and no fixed size. It exists for comparison (experiments/kv_cache_onoff.py): it is
+what `torch.cat` in a model's forward does.
 
 B batch, K KV heads, S keys in view, T new tokens, E head dim.
 """
@@ -83,7 +83,7 @@ class DynamicLayerCache(NamedTuple):
     layer: int
 
     def append(self, k_BKTE: Tensor, v_BKTE: Tensor, *, ordered: bool = False) -> tuple[Tensor, Tensor]:
-        """The layer's keys and values with the new ones behind, in a new place; `length` stays until `advance`."""
+        """The layer's keys and values with the new ones behind, in new tensors; `length` stays until `advance`."""
         keys, values, layer = self.cache.keys, self.cache.values, self.layer
         # Up to the length: a pass that failed half way may have left more.
         filled = slice(0, self.cache.length)

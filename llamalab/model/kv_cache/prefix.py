@@ -8,10 +8,10 @@ from llamalab.model.kv_cache.static import StaticKVCache
 
 
 def forked(cache: StaticKVCache, arch: LlamaArch, max_tokens: int) -> StaticKVCache:
-    """A cache of its own with the tokens that another holds, and room for `max_tokens` in all.
+    """A new cache with the tokens of another one, and room for `max_tokens` in all.
 
     `arch` is what the cache was made for (`Transformer.rank_arch`). Raises InputError for less room than is filled, and
-    for a sliding window that has turned and would have another length.
+    for a full sliding window that would get another length.
 
     >>> from llamalab.presets import PRESETS
     >>> arch = PRESETS["stories260k"].arch
@@ -34,7 +34,7 @@ def forked(cache: StaticKVCache, arch: LlamaArch, max_tokens: int) -> StaticKVCa
 
 
 def _copy(old: Tensor, new: Tensor, filled: int) -> None:
-    """The filled part; of a window that has turned all of it, which must then be as long."""
+    """Copy the filled part; all of a full window, which must then be as long."""
     stop = min(filled, old.shape[2])
     if filled > stop and old.shape[2] != new.shape[2]:
         raise InputError(

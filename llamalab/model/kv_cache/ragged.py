@@ -83,7 +83,7 @@ class RaggedKVCache:
 
 
 def _span(rows: Sequence[StaticKVCache]) -> tuple[StaticKVCache, slice] | None:
-    """The cache that all rows are neighbours in, in their order, and their part of it; None where they are not."""
+    """The cache in which all rows are adjacent and in order, and their part of it; None where they are not."""
     homes = [row.home for row in rows if row.home is not None]
     if len(homes) < max(2, len(rows)) or any(home is not homes[0][0] for home, _ in homes):
         return None

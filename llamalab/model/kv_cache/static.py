@@ -129,7 +129,7 @@ class StaticKVCache:
         return made
 
     def settle(self, home: "StaticKVCache", place: int) -> None:
-        """Live at that place of another cache from now on, with all that is filled so far."""
+        """Move to that place of another cache, with all that is filled so far."""
         before = self.stores
         self.keys, self.values, self.key_scales, self.value_scales = (
             [store[place : place + 1] for store in stores] for stores in home.stores
@@ -142,7 +142,7 @@ class StaticKVCache:
 
     @property
     def stores(self) -> tuple[list[Tensor], ...]:
-        """Keys, values and their scales, each a tensor a layer; scales are none where there are none."""
+        """Keys, values and their scales, each a tensor a layer; no scales where the storage has none."""
         return self.keys, self.values, self.key_scales, self.value_scales
 
     def check_room(self, arch: LlamaArch, batch: int, new_tokens: int) -> None:

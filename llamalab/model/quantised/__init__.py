@@ -11,6 +11,6 @@ kleidi, plain.
     q4_0      32         code * scale + offset
 
 Belongs here: coding, arranging for a kernel, multiplying, and the trial whether a kernel runs here and is right.
-Does not belong here: files, bytes by formula; which of two right products is faster, which
-llamalab.measure.roofs.kernel_rows tells.
+Does not belong here: files, bytes by formula, and which of two correct products is faster
+(llamalab.measure.roofs.kernel_rows).
 """

@@ -55,7 +55,7 @@ class Codes(NamedTuple):
 def coded(weight_OI: Tensor, storage: str, *, over_parts: Largest | None = None) -> Codes:
     """The nearest codes of a weight, or of a part of its columns.
 
-    `over_parts` gives the largest magnitudes of whole rows from those of a part's: a scale for each row is of all of
+    `over_parts` gives the largest magnitudes of whole rows from those of a part's: a scale for each row covers all of
     it. Raises InputError for rows that the storage does not take: see units.group_in_row.
 
     >>> made = coded(torch.tensor([[1.0, -2.0, 0.5, 0.0] * 8]), "q4_0")

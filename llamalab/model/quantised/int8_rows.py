@@ -1,7 +1,7 @@
 """int8 with a scale for each row: torch's `_weight_int8pack_mm`, on a CPU and where a CUDA build has it.
 
-On a CPU it reads whole vectors and does not look where a row ends: rows of 100 weights end the process in torch 2.13.
-So no trial is made of rows that are no whole vectors.
+On a CPU it reads whole vectors past the end of a row: rows of 100 weights crash the process in torch 2.13. Rows that
+are not whole vectors are therefore never tried.
 """
 
 import torch

@@ -3,7 +3,7 @@
 `torch.ops.aten._convert_weight_to_int4pack_for_cpu` puts blocks of rows one after the other, in each block column after
 column. In a byte of a whole block lie two rows that are half a block apart, in a byte of the last rows that make no
 whole block two neighbours (aten/src/ATen/native/cpu/int4mm_kernel.cpp). How many rows a block has depends on the
-instruction set; `block_rows` finds out by packing codes that tell the way back, and knows None where no block fits.
+instruction set; `block_rows` finds out by packing codes that identify their place; it is None where no block fits.
 
 O out features, I in features.
 """
@@ -42,7 +42,7 @@ def from_nibbles(packed: Tensor, block: int) -> Tensor:
 
 @cache
 def block_rows() -> int | None:
-    """Rows of a block of the CPU's order here; None where it is none that is known, or there is no such kernel."""
+    """Rows of a block in this CPU's order; None where the order is unknown, or there is no such kernel."""
     generator = torch.Generator().manual_seed(0)
     tried = [torch.randint(-8, 8, (out, 32), generator=generator, dtype=torch.int8) for out in (128, 80)]
     try:

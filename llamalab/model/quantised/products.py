@@ -20,8 +20,8 @@ WEIGHT_KERNELS = (
     int8_groups.INT8_HALVES,
     plain.WIDENED,
 )
-# Rows up to which a kernel multiplies codes as they are, where nobody has measured: each of torch's CPU kernels decodes
-# a weight once for four rows, so that decoding it four times takes about as long as widening it once.
+# Rows up to which a kernel multiplies codes as they are, where nothing was measured: torch's CPU kernels decode a
+# weight once for four rows, so that decoding it four times takes about as long as widening it once.
 KERNEL_ROWS = 16
 _TRIED_ROWS = (1, 3, 40)
 

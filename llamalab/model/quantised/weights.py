@@ -31,7 +31,7 @@ def quantise_weights(
         storage: a name of units.QUANTISED.
         kernel_rows: rows up to which a kernel multiplies codes as they are (default: products.KERNEL_ROWS).
         stored: gives the codes of a weight by its name where they are known; None: the weight is coded.
-        over_parts: of a layer that has some columns of a weight, as on a rank: their largest values to those of rows.
+        over_parts: for layers with some columns of a weight, as on a rank: from their largest values to whole rows'.
 
     Raises UnknownNameError.
     """
@@ -62,7 +62,7 @@ def quantised_layers(model: nn.Module) -> list[QuantisedLinear]:
 
 
 def kept_of(model: nn.Module) -> KeptWeights | None:
-    """How a model's matrices are kept, and the kernel that multiplies most of them; None where none is quantised."""
+    """The storage of a model's matrices, and the kernel that multiplies most of them; None where none is quantised."""
     layers = quantised_layers(model)
     if not layers:
         return None

@@ -73,7 +73,7 @@ def _sound(runs: list[Run], name: str) -> list[Run]:
         for phase in run.phases:
             if not phase.total_s > 0 or any(not sample > 0 for sample in phase.samples_s):
                 raise FormatError(f"times of {name} must be positive; {phase.name} has {phase.total_s}")
-    return runs
+    return [run._replace(device=" ".join(run.device.split())) if isinstance(run.device, str) else run for run in runs]
 
 
 def _cause_of(error: Exception) -> str:

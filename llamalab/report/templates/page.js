@@ -88,13 +88,13 @@
 
   // Tips of marks, for fingers and keys too: arrows walk through the marks of a plot in focus.
   const tip = $("#tip"), marks = plot => $$("svg g > title", plot).map(title => title.parentNode);
-  const told = group => { const title = group && $(":scope > title", group); return title ? title.textContent : ""; };
+  const titleOf = group => { const title = group && $(":scope > title", group); return title ? title.textContent : ""; };
   const show = group => {
-    $$(".told").forEach(one => one.classList.remove("told"));
-    tip.hidden = !told(group);
+    $$(".pointed").forEach(one => one.classList.remove("pointed"));
+    tip.hidden = !titleOf(group);
     if (tip.hidden) return;
-    group.classList.add("told");
-    tip.textContent = told(group);
+    group.classList.add("pointed");
+    tip.textContent = titleOf(group);
     const box = group.getBoundingClientRect(), width = tip.offsetWidth;
     tip.style.left = Math.max(4, Math.min(innerWidth - width - 4, box.left + box.width / 2 - width / 2)) + "px";
     tip.style.top = Math.max(4, box.top - tip.offsetHeight - 8) + "px";
@@ -117,7 +117,7 @@
 
   // Flame views: a click on a frame makes it as wide as the view.
   for (const frames of $$(".flame .frames")) {
-    const all = $$("g", frames).map(group => { const box = $("rect", group); return { group, box, text: $("text", group) || group.appendChild(document.createElementNS(box.namespaceURI, "text")), name: told(group).split(": ")[0], y: +box.getAttribute("y"), x: +box.getAttribute("x"), width: +box.getAttribute("width") }; });
+    const all = $$("g", frames).map(group => { const box = $("rect", group); return { group, box, text: $("text", group) || group.appendChild(document.createElementNS(box.namespaceURI, "text")), name: titleOf(group).split(": ")[0], y: +box.getAttribute("y"), x: +box.getAttribute("x"), width: +box.getAttribute("width") }; });
     const zoom = chosen => all.forEach(one => {
       const scale = 360 / chosen.width, left = Math.max(0, (one.x - chosen.x) * scale), right = Math.min(360, (one.x + one.width - chosen.x) * scale), width = right - left;
       one.group.style.display = width > 0.5 ? "" : "none";

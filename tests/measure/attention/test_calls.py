@@ -16,6 +16,7 @@ from llamalab.measure.attention.unit_costs import (
     kernel_peak_bytes,
     kernel_tiles,
     probed_seconds,
+    unit_cost,
     work,
 )
 from llamalab.measure.roofs.machine import Machine
@@ -126,6 +127,28 @@ def test_unit_cost_between_and_beyond_probes() -> None:
     assert [cost.at(n) for n in (10, 96, 192, 384, 768, 1536, 10**6)] == [4.0, 4.0, 3.5, 3.0, 2.5, 2.0, 2.0]
 
 
+def test_a_small_call_takes_the_time_of_a_call_and_its_work() -> None:
+    """On a device whose calls take 200 us and whose work 1 ns a byte, every length is what it takes."""
+    shape = AttentionShape(1, 1, 0, 2, 2, 16)
+    naive, lengths = get_backend("naive"), (12, 192, 1536)
+
+    def true_s(length: int) -> float:
+        return 2e-4 + 1e-9 * work(shape._replace(context_tokens=length), naive, "cpu")
+
+    cost = unit_cost({n: (work(shape._replace(context_tokens=n), naive, "cpu"), true_s(n)) for n in lengths})
+    forecast = UnitCosts("cpu", {"naive": cost})
+    for length in (1, 12, 32, 100, 700, 1536, 10**5):
+        assert forecast.seconds(shape._replace(context_tokens=length), naive) == pytest.approx(true_s(length))
+
+
+@pytest.mark.parametrize("times_s", [(3.0, 1.0, 2.0), (1.0, 4.0, 0.5), (2.0, 2.0, 2.0)])
+def test_disturbed_probes_cost_no_less_than_nothing(times_s: tuple[float, ...]) -> None:
+    cost = unit_cost({length: (length, seconds) for length, seconds in zip((10, 20, 40), times_s, strict=True)})
+    assert cost.call_s >= 0.0
+    assert min(cost.seconds) >= 0.0
+    assert [cost.call_s + cost.at(n) * n for n in (10, 20, 40)] == pytest.approx(list(times_s))
+
+
 def test_peak_of_the_kernels_is_exact(machine: Machine) -> None:
     threads = torch.get_num_threads()
     for shape in (SHAPE, SHAPE._replace(new_tokens=300, context_tokens=300)):
@@ -164,7 +187,10 @@ def test_lab_pairs_each_backend_with_naive(machine: Machine) -> None:
         (20, "naive", 1.0), (20, "sdpa", 1.0), (20, "efficient", None),
         (40, "naive", 1.0), (40, "sdpa", 1.0), (40, "efficient", None),
     ]  # fmt: skip
-    assert [done for _, done in said] == [0.0, 0.25, 0.75]  # the heads are probed once
+    probes, shapes = said[:-2], said[-2:]  # the heads are probed once
+    assert [done for _, done in shapes] == [0.25, 0.75]
+    assert (probes[0][1], probes[-1][1] < 0.25) == (0.0, True)
+    assert {label.partition(",")[0] for label, _ in probes} == {"unit costs of 6 heads over 3"}
     assert rows[1].flops_per_s == pytest.approx(4 * 16 * 2 * 6 * 20 / rows[1].time_s)
 
 

@@ -78,7 +78,7 @@ def test_an_unknown_system_has_memory_and_no_known_cache(tmp_path):
 
 @pytest.mark.parametrize("name", ["gpu", "cuda:x", "cuda:-1", "cpu:0", "", "CPU"])
 def test_other_devices_are_refused(name):
-    with pytest.raises(InputError, match="device must be auto, cpu, cuda or cuda:N"):
+    with pytest.raises(InputError, match="device must be auto, cpu, cuda"):
         resolve_device(name)
 
 

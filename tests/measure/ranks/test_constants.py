@@ -30,6 +30,12 @@ class Team:
         return value
 
 
+@pytest.fixture(autouse=True)
+def _nothing_kept(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """A machine on which nothing was calibrated before."""
+    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path))
+
+
 @pytest.fixture
 def asked(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
     """What was calibrated; nothing is."""
@@ -40,7 +46,7 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
         return SimpleNamespace(json=json.dumps(sample_constants(fitted={})))
 
     monkeypatch.setattr(constants, "calibrate", calibrate)
-    monkeypatch.setattr(constants, "time_links", lambda team, dtype: LinkRuns([], []))
+    monkeypatch.setattr(constants, "time_links", lambda team, dtype, storage: LinkRuns([], []))
     monkeypatch.setattr(constants.RanksCalibration, "link_fits", {})
     monkeypatch.setattr(constants.RanksCalibration, "waiting_share", 0.0)
     monkeypatch.setattr(constants.RanksCalibration, "resuming_s", 0.0)
@@ -62,10 +68,7 @@ def test_ranks_are_calibrated_on_weights_that_are_kept_as_those_that_run(
     assert (options["weight_dtype"], options["kernel_rows"]) == (("int4", 8) if kept else (None, None))
 
 
-def test_kept_constants_of_plain_weights_are_not_taken_for_quantised_ones(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path))
+def test_kept_constants_of_plain_weights_are_not_taken_for_quantised_ones() -> None:
     path = ranks_path(CPU, 2, "bf16")
     path.parent.mkdir(parents=True)
     path.write_text(json.dumps(sample_constants(title=constants.device_name(CPU))))

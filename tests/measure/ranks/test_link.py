@@ -2,7 +2,7 @@
 
 import pytest
 
-from llamalab.analytic.ops import forward_ops
+from llamalab.analytic.kept_weights import model_ops
 from llamalab.analytic.parallel import all_gather_bytes, all_reduce_bytes
 from llamalab.analytic.pass_shape import PassShape
 from llamalab.analytic.roofline import predict_op, rates_of_op
@@ -17,6 +17,8 @@ from llamalab.measure.ranks.link import (
 )
 from llamalab.measure.ranks.logged import LoggedPass, LoggedRun, SentTime, split_runs
 from llamalab.model.own_share import Sent
+from llamalab.parallel.groups import check_groups
+from llamalab.units import QUANTISED, KeptWeights
 from tests.report.sample_ranks import RATES
 
 
@@ -41,20 +43,39 @@ def test_a_disturbed_sweep_does_not_count_nor_does_a_lucky_one() -> None:
     assert found == LinkTime("all_reduce", 64, all_reduce_bytes(64, 2), 2.0, 0.25, 1.0, 2)
 
 
-@pytest.mark.parametrize(("extra_s", "found_s"), [(3e-4, 3e-4), (0.0, 0.0), (-1e-4, 0.0)])
-def test_own_work_beside_the_rows_is_what_a_collective_costs_its_rank(extra_s: float, found_s: float) -> None:
-    """In passes of a token; longer ones tell of their products."""
+def own_works(extra_s: float, kept: KeptWeights | None) -> list[OwnWork]:
+    """Passes of the models whose rows take what the rates say, and so much more after every collective of a token's."""
     works = []
     for model in LINK_MODELS:
         for tokens in model.tokens:
             arch = model.arch(2)
             shape = PassShape(new_tokens=tokens, context_tokens=tokens + 1024, tensor_parallel=2)
-            ops = [op for op in forward_ops(arch, shape) if op.kind != "collective"]
+            ops = [op for op in model_ops(arch, shape, kept) if op.kind != "collective"]
             rows_s = sum(op.count * predict_op(op, rates_of_op(op, RATES)).time_s for op in ops)
             calls = 2 * arch.n_layers + 2
-            works.append(OwnWork(arch, shape, rows_s + calls * (extra_s if tokens == 1 else 1.0), calls))
-    assert resuming_s(works, RATES) == pytest.approx(found_s)
-    assert resuming_s(works, {}) == 0.0
+            works.append(OwnWork(arch, shape, rows_s + calls * (extra_s if tokens == 1 else 1.0), calls, kept))
+    return works
+
+
+@pytest.mark.parametrize("kept", [None, KeptWeights("int8", "kernel", 8)])
+@pytest.mark.parametrize(("extra_s", "found_s"), [(3e-4, 3e-4), (0.0, 0.0), (-1e-4, 0.0)])
+def test_own_work_beside_the_rows_is_what_a_collective_costs_its_rank(
+    extra_s: float, found_s: float, kept: KeptWeights | None
+) -> None:
+    """In passes of a token; longer ones tell of their products, and models in another storage of that one."""
+    storage = kept and kept.storage
+    works = [*own_works(extra_s, kept), *own_works(9.0, KeptWeights("q4_0"))]
+    assert resuming_s(works, RATES, storage) == pytest.approx(found_s)
+    assert resuming_s(works, {}, storage) == 0.0
+    assert resuming_s(works, RATES, "int4") == 0.0
+
+
+@pytest.mark.parametrize("ranks", [2, 4])
+@pytest.mark.parametrize("storage", QUANTISED)
+def test_quantised_models_tell_of_a_collectives_cost_too(storage: str, ranks: int) -> None:
+    """Those whose steps are timed: two at least keep whole groups."""
+    for model in [one for one in LINK_MODELS if 1 in one.tokens][1:]:
+        check_groups(model.arch(ranks), ranks, storage)
 
 
 def test_waiting_is_told_by_collectives_that_follow_work() -> None:

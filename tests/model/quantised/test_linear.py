@@ -8,7 +8,7 @@ from llamalab import build, compile
 from llamalab.analytic.kept_weights import kept_bytes, model_weight_bytes
 from llamalab.arch import LlamaArch
 from llamalab.errors import UnknownNameError
-from llamalab.model.quantised import kleidi, nibbles, plain, products
+from llamalab.model.quantised import int8_rows, kleidi, nibbles, plain, products
 from llamalab.model.quantised.codes import Codes, coded
 from llamalab.model.quantised.kernel import Spot
 from llamalab.model.quantised.linear import QuantisedLinear
@@ -129,7 +129,7 @@ def test_a_kernel_that_is_wrong_or_absent_is_not_taken(monkeypatch: pytest.Monke
         raise NotImplementedError
 
     for multiply in (wrong, absent):
-        bad = products.WEIGHT_KERNELS[0]._replace(multiply=multiply, takes=lambda spot: True)
+        bad = int8_rows.INT8_ROWS._replace(multiply=multiply, takes=lambda spot: True)
         monkeypatch.setattr(products, "WEIGHT_KERNELS", (bad, plain.WIDENED))
         assert products.kernel_for(spot) is plain.WIDENED
 

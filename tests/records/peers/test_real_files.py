@@ -78,6 +78,7 @@ def test_aiperf_tells_model_and_concurrency() -> None:
 
 def test_optimum_benchmark_tells_phases_and_settings() -> None:
     run = the_run("optimum-benchmark.json")
+    assert run.device == "AMD EPYC"
     assert (run.model, run.dtype) == ("meta-llama/Llama-2-7b-hf", "fp16")
     assert [(one.name, one.kind, one.batch, one.total_s) for one in run.phases] == [
         ("prefill", "prefill", 2, pytest.approx(0.08)), ("per_token", "decode", 2, pytest.approx(0.02)),

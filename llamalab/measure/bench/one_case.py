@@ -1,4 +1,4 @@
-"""One test of a bench: warm-up, the kernel that runs, repetitions until they agree, and what disturbed them."""
+"""One case of a bench: warm-up, the kernel that runs, repetitions until they agree, and what disturbed them."""
 
 import os
 from collections.abc import Callable, Sequence
@@ -27,7 +27,7 @@ from llamalab.model.packed import product_of
 from llamalab.records.phase_profile import Telemetry
 
 
-def measure_test(bench: BenchSettings, model: nn.Module, case: BenchCase, step: Callable[[str, float], None]) -> Timed:
+def measure_case(bench: BenchSettings, model: nn.Module, case: BenchCase, step: Callable[[str, float], None]) -> Timed:
     """Warm up, repeat until repetitions agree, and read the kernel, the memory and the state of the device."""
     call: Callable[..., object]
     cache: StaticKVCache | RewoundCache
@@ -44,7 +44,7 @@ def measure_test(bench: BenchSettings, model: nn.Module, case: BenchCase, step: 
         cache.rewind(case.depth, lossy=True)
         return time_passes(call, cache, prompt_BT, steps, clock)
 
-    step("warm-up", 0.1)
+    step("warm-up", 0.0)
     began = perf_counter()
     # Compilers and kernels that are planned by length plan anew for an unknown length: all lengths run once first.
     repeat(steps)
@@ -53,7 +53,9 @@ def measure_test(bench: BenchSettings, model: nn.Module, case: BenchCase, step: 
     before = read_telemetry(bench.place)
 
     def repetition(number: int) -> list[float]:
-        step(f"repetition {number + 1} of {bench.repetitions}", 0.2 + 0.8 * min(1.0, number / bench.repetitions))
+        wanted = bench.repetitions
+        words = f"of {wanted}" if number < wanted else f"as the first {wanted} disagree"
+        step(f"repetition {number + 1} {words}", min(number + 1, wanted) / (wanted + 1))
         return repeat(steps)
 
     with _watched(bench.place) as watch:

@@ -1,4 +1,4 @@
-"""The few pieces of llamalab that are timed against another revision of it.
+"""The benchmarks: pieces of llamalab that are timed against another revision of it.
 
 Only names that old revisions have too are used, imported inside the function that needs them: a revision that lacks
 one lacks that benchmark and no other. Sizes are such that a call takes a few milliseconds on one thread.
@@ -14,7 +14,7 @@ SHAPE = {"dim": 512, "n_layers": 4, "n_heads": 8, "n_kv_heads": 4, "ffn_dim": 13
 CONTEXT = 64
 
 
-class Subject(NamedTuple):
+class Benchmark(NamedTuple):
     """How to make the work, and the class of its reference."""
 
     make: Callable[[], Work]
@@ -80,9 +80,9 @@ def attention() -> Work:
     return lambda: attend(q_BHTE, k_BKSE, v_BKSE, query_offset=0)
 
 
-SUBJECTS = {
-    "decode step": Subject(decode_step, "stream"),
-    "prefill block": Subject(prefill_block, "products"),
-    "calculators": Subject(calculators, "loop"),
-    "attention": Subject(attention, "gemm"),
+BENCHMARKS = {
+    "decode step": Benchmark(decode_step, "stream"),
+    "prefill block": Benchmark(prefill_block, "products"),
+    "calculators": Benchmark(calculators, "loop"),
+    "attention": Benchmark(attention, "gemm"),
 }

@@ -1,4 +1,4 @@
-"""Conduct of a rank: output from the first alone, one error message, and an end soon after its peers or parent end.
+"""The end of a rank soon after a signal, or after the end of its peers or its parent.
 
 A rank in a collective runs no Python, so that a signal handler would not run either. A thread watches
 instead: some seconds after a signal, or when the parent is gone, it ends the process.

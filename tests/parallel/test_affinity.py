@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from llamalab.parallel import seats
+from llamalab.parallel import affinity
 
 
 class Store(dict[str, bytes]):
@@ -23,17 +23,17 @@ def kept(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, ...]]:
     """The processors that a process was kept to; a core has two of them."""
     found: list[tuple[int, ...]] = []
     monkeypatch.setattr(os, "sched_setaffinity", lambda _, share: found.append(share), raising=False)
-    monkeypatch.setattr(seats, "_place", lambda processor: (0, processor % 4, processor))
+    monkeypatch.setattr(affinity, "_place", lambda processor: (0, processor % 4, processor))
     return found
 
 
-def told(monkeypatch: pytest.MonkeyPatch, *hosts: tuple[str, list[int]]) -> Store:
+def store_of(monkeypatch: pytest.MonkeyPatch, *hosts: tuple[str, list[int]]) -> Store:
     """Of every rank where it is and what it was given; this process is each of them in turn."""
     store = Store()
     for rank, (host, processors) in enumerate(hosts):
-        monkeypatch.setattr(seats.socket, "gethostname", lambda host=host: host)
-        monkeypatch.setattr(seats, "_allowed", lambda processors=processors: processors)
-        store.set(f"seats/{rank}", f"{host} {processors}")
+        monkeypatch.setattr(affinity.socket, "gethostname", lambda host=host: host)
+        monkeypatch.setattr(affinity, "_allowed", lambda processors=processors: processors)
+        store.set(f"processors/{rank}", f"{host} {processors}")
     return store
 
 
@@ -41,14 +41,14 @@ def test_ranks_of_a_machine_take_whole_cores_that_no_other_takes(
     monkeypatch: pytest.MonkeyPatch, kept: list[tuple[int, ...]]
 ) -> None:
     processors = list(range(8))  # 0 and 4 are one core
-    store = told(monkeypatch, ("one", processors), ("one", processors))
-    assert [seats.take_seat(store, rank, 2) for rank in (0, 1)] == [(0, 4, 1, 5), (2, 6, 3, 7)]
+    store = store_of(monkeypatch, ("one", processors), ("one", processors))
+    assert [affinity.take_processors(store, rank, 2) for rank in (0, 1)] == [(0, 4, 1, 5), (2, 6, 3, 7)]
     assert kept == [(0, 4, 1, 5), (2, 6, 3, 7)]
 
 
 def test_ranks_of_another_machine_do_not_count(monkeypatch: pytest.MonkeyPatch, kept: list[tuple[int, ...]]) -> None:
-    store = told(monkeypatch, ("other", [0, 1, 2, 3]), ("one", [0, 1]), ("one", [0, 1]))
-    assert [seats.take_seat(store, rank, 3) for rank in (1, 2)] == [(0,), (1,)]
+    store = store_of(monkeypatch, ("other", [0, 1, 2, 3]), ("one", [0, 1]), ("one", [0, 1]))
+    assert [affinity.take_processors(store, rank, 3) for rank in (1, 2)] == [(0,), (1,)]
 
 
 @pytest.mark.parametrize(
@@ -62,7 +62,7 @@ def test_ranks_of_another_machine_do_not_count(monkeypatch: pytest.MonkeyPatch, 
 def test_elsewhere_nothing_is_done(
     monkeypatch: pytest.MonkeyPatch, kept: list[tuple[int, ...]], hosts: tuple[tuple[str, list[int]], ...]
 ) -> None:
-    assert seats.take_seat(told(monkeypatch, *hosts), 1, 2) is None
+    assert affinity.take_processors(store_of(monkeypatch, *hosts), 1, 2) is None
     assert kept == []
 
 
@@ -74,5 +74,5 @@ def test_only_the_loops_of_gloo_go_behind(tmp_path: Path, monkeypatch: pytest.Mo
     asked: list[tuple[int, ...]] = []
     monkeypatch.setattr(os, "sched_setscheduler", lambda thread, policy, _: asked.append((thread, policy)))
     monkeypatch.setattr(os, "setpriority", lambda which, thread, nice: asked.append((which, thread, nice)))
-    assert seats.let_loops_yield(sorted(tmp_path.iterdir())) == 1
+    assert affinity.let_loops_yield(sorted(tmp_path.iterdir())) == 1
     assert asked == [(12, os.SCHED_BATCH), (os.PRIO_PROCESS, 12, 10)]

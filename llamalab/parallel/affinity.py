@@ -17,16 +17,16 @@ _LOOP = "gloo"  # gloo names the thread of its event loop gloo_tcp_loop; those o
 _BEHIND = 10  # added nice value; 19 would starve the loop beside a busy process
 
 
-def take_seat(store: Any, rank: int, ranks: int) -> tuple[int, ...] | None:
+def take_processors(store: Any, rank: int, ranks: int) -> tuple[int, ...] | None:
     """Bind this process to its share of the processors common to the ranks of this machine; gives the share.
 
     None, without effect, where ranks have different processors, there are fewer than ranks, or the system does not
     report them. Every rank calls it.
     """
     own = _allowed()
-    seats = "seats/{}"
-    store.set(seats.format(rank), f"{socket.gethostname()} {own}")
-    given = [store.get(seats.format(one)).decode() for one in range(ranks)]
+    key = "processors/{}"
+    store.set(key.format(rank), f"{socket.gethostname()} {own}")
+    given = [store.get(key.format(one)).decode() for one in range(ranks)]
     host = given[rank].partition(" ")[0]
     together = [one for one, text in enumerate(given) if text.partition(" ")[0] == host]
     if not own or any(given[one] != given[rank] for one in together):
