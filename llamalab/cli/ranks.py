@@ -75,7 +75,7 @@ def _check_shares(args: argparse.Namespace, ranks: int) -> None:
 
 
 def _gone(code: int) -> NoReturn:
-    """End without the interpreter's shutdown, which may wait for ranks that are gone."""
+    """End without the interpreter's shutdown, which may wait for ranks that are gone and abort in torch's threads."""
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(code)
@@ -101,7 +101,6 @@ def _as_rank(lead: Callable[[Any], int], place: Any, device: str, spoken: int | 
         else:
             team.follow()
             code = 0
-        return code
     except (KeyboardInterrupt, SystemExit):
         _gone(130)  # the launcher reports it; unfinished work is unwound, and peers may be gone already
     except Exception as error:
@@ -119,3 +118,4 @@ def _as_rank(lead: Callable[[Any], int], place: Any, device: str, spoken: int | 
     finally:
         sys.stdout.flush()
         watch.leave(code)
+    _gone(code)

@@ -158,10 +158,9 @@ def cases(args: argparse.Namespace) -> Iterator[Case]:
     devices = {dtype: chosen_devices(args.hardware, dtype) for dtype in args.dtype}
     known = devices[args.dtype[0]]
     if args.threads and not any(_takes_threads(args, spec) for spec in known):
-        raise InputError(
-            "--threads must be given for a CPU of the table, by stack: --hardware ryzen-7950x; "
-            f"got {', '.join(spec.name for spec in known)}"
-        )
+        first, *others = (spec.name for spec in known)
+        got = f"{first} and {len(others)} more" if others else first
+        raise InputError(f"--threads must be given for a CPU of the table, by stack: --hardware ryzen-7950x; got {got}")
     if args.basis is None and all(spec.measured for spec in known):
         args.basis = "calibrated"  # and with it the plain model, whose kernels were calibrated
     shapes = product(run_lengths(args), args.batch, _splits(args))

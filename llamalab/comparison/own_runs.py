@@ -207,7 +207,7 @@ def run_of_prediction(data: dict[str, Any], name: str) -> Run:
                         basis="predicted",
                     )
                 )
-        settings = {"hardware": data["hardware"], "basis": data["basis"], **{k: v for k, v in inputs.items() if v}}
+        settings = {"basis": data["basis"], **{k: v for k, v in inputs.items() if v}}
         return Run(
             name=name,
             tool=_OURS,
