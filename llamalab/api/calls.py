@@ -44,6 +44,8 @@ def parsed(verb: str, given: dict[str, Any]) -> tuple[Any, Namespace]:
     """The module of a verb and its options as its parser reads them."""
     module, parser = _parser(verb)
     models = {name: value for name, value in given.items() if isinstance(value, LlamaArch)}
+    if wrong := [name for name in models if name != "model"]:
+        raise InputError(f"{wrong[0]} must be no architecture; got one; give it as model")
     others = [(name, value) for name, value in given.items() if value is not None and name not in models]
     argv = [word for name, value in others for word in _words(parser, name, value)]
     args = parser.read(argv)

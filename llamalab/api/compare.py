@@ -1,13 +1,13 @@
 """The call that compares runs."""
 
 import os
-from collections.abc import Sequence
-from pathlib import Path
 
 from llamalab.api.calculate import Counts
 from llamalab.api.calls import answered
 from llamalab.api.results import Result
 from llamalab.errors import InputError
+
+_RUNS = 'name a file, a folder or a prediction as "7b@h100"'
 
 
 def compare(
@@ -45,9 +45,11 @@ def compare(
     >>> [phase["phase"] for phase in phases if phase["delta_s"] < 0]
     ['prefill', 'decode']
     """
-    paths: Sequence[str] = [str(run) if isinstance(run, Path) else os.fspath(run) for run in runs]
-    if not paths:
-        raise InputError('a run must be given; got none; name a file, a folder or a prediction as "7b@h100"')
+    if not runs:
+        raise InputError(f"a run must be given; got none; {_RUNS}")
+    if wrong := [run for run in runs if not isinstance(run, str | os.PathLike)]:
+        raise InputError(f"a run must be named by a text or a path; got {type(wrong[0]).__name__}; {_RUNS}")
+    paths = [os.fspath(run) for run in runs]
     given = {f"_{place}": path for place, path in enumerate(paths)}
     return answered(
         "compare",

@@ -25,6 +25,8 @@ def manual_page() -> str:
 
     head = [
         f'.TH LLAMALAB 1 "" "llamalab {__version__}" "User Commands"',
+        ".ad l",  # names of options and files leave lines that cannot be spread
+        ".nh",
         ".SH NAME",
         "llamalab \\- what a Llama should cost on a machine, what it did cost, and why the two differ",
         ".SH SYNOPSIS",

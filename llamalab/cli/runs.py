@@ -135,18 +135,18 @@ def _splits(args: argparse.Namespace) -> Iterator[Split]:
 def workload(args: argparse.Namespace, prompt: int, generate: int, batch: int, ranks: int) -> Workload:
     """One run of the options."""
     return Workload(
-        prompt,
-        generate,
-        batch,
-        args.dtype,
-        args.weight_dtype,
-        args.kv_dtype,
-        args.attention,
-        args.fused or not (args.unfused or args.basis == "calibrated"),
-        ranks,
-        args.chunk,
-        args.logits,
-        getattr(args, "expert_parallel", False),
+        prompt=prompt,
+        generate=generate,
+        batch=batch,
+        dtype=args.dtype,
+        weight_dtype=args.weight_dtype,
+        kv_dtype=args.kv_dtype,
+        attention=args.attention,
+        fused=args.fused or not (args.unfused or args.basis == "calibrated"),
+        tensor_parallel=ranks,
+        chunk=args.chunk,
+        logits=args.logits,
+        expert_parallel=getattr(args, "expert_parallel", False),
         threads=args.threads,
     )
 
@@ -158,10 +158,9 @@ def cases(args: argparse.Namespace) -> Iterator[Case]:
     devices = {dtype: chosen_devices(args.hardware, dtype) for dtype in args.dtype}
     known = devices[args.dtype[0]]
     if args.threads and not any(_takes_threads(args, spec) for spec in known):
-        raise InputError(
-            "--threads must be given for a CPU of the table, by stack: --hardware ryzen-7950x; "
-            f"got {', '.join(spec.name for spec in known)}"
-        )
+        first, *others = (spec.name for spec in known)
+        got = f"{first} and {len(others)} more" if others else first
+        raise InputError(f"--threads must be given for a CPU of the table, by stack: --hardware ryzen-7950x; got {got}")
     if args.basis is None and all(spec.measured for spec in known):
         args.basis = "calibrated"  # and with it the plain model, whose kernels were calibrated
     shapes = product(run_lengths(args), args.batch, _splits(args))

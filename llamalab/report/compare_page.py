@@ -125,8 +125,8 @@ def _measured(rows: Sequence[Mapping[str, Any]]) -> DataTable:
     columns = (
         text("run"),
         text("phase"),
-        seconds("predicted_s", "predicted"),
-        seconds("time_s", "measured"),
+        seconds("time_s", "time"),
+        seconds("predicted_s", "predicted beside"),
         error("error"),
         speed("tokens_per_s", "tok/s"),
         number("batch", "batch"),

@@ -92,6 +92,8 @@ def test_errors_name_arguments_and_no_option() -> None:
     assert "--" not in str(option.value)
     with pytest.raises(InputError, match="a run must be given; got none"):
         llamalab.compare()
+    with pytest.raises(InputError, match="a run must be named by a text or a path; got int"):
+        llamalab.compare("7b@l4", 7)  # type: ignore[arg-type]
 
 
 def test_what_a_command_notes_is_with_the_result(capsys: Capture) -> None:
@@ -151,6 +153,15 @@ def test_no_argument_of_a_call_takes_what_is_no_value(name: str, wrong: object) 
         with pytest.raises(LlamaLabError) as refused:
             call(**CALCULATED[name] | {one.name: wrong})
         assert "\n" not in str(refused.value), one.name
+
+
+@pytest.mark.parametrize("name", CALCULATED)
+def test_an_architecture_is_no_other_argument(name: str) -> None:
+    call: Callable[..., object] = getattr(llamalab, name)
+    for one in inspect.signature(call).parameters.values():
+        if one.kind is not one.VAR_KEYWORD and one.name != "model":
+            with pytest.raises(InputError, match=f"{one.name} must be no architecture; got one; give it as model"):
+                call(**CALCULATED[name] | {one.name: llamalab.PRESETS["7b"].arch})
 
 
 def test_a_flag_may_be_false_and_an_argument_that_is_none_may_not() -> None:

@@ -7,6 +7,7 @@ import pytest
 
 from llamalab.checkpoints.checkpoint import Weights
 from llamalab.checkpoints.convert import Wishes, convert
+from llamalab.cli.find_model import model_to_measure
 from llamalab.cli.whole_model import whole_model
 from llamalab.model import build
 from llamalab.presets import PRESETS
@@ -73,6 +74,18 @@ def test_every_form_gives_the_same_numbers(capsys: Capture, models: dict[str, st
     asked = ("--dtype", "fp32", *VERBS[verb])
     told = {form: plain(loaded(capsys, verb, "--model", name, *asked)) for form, name in models.items()}
     assert [form for form in told if told[form] != told["architecture as JSON"]] == []
+
+
+def test_what_measures_takes_the_weights_of_every_form_that_has_some(capsys: Capture, models: dict[str, str]) -> None:
+    """As `report`, `bench` and `profile` do before they run a model."""
+    found = {form: model_to_measure(whole_model(name)) for form, name in models.items()}
+    assert {arch.replace(max_positions=ARCH.max_positions) for _, arch, _ in found.values()} == {
+        ARCH
+    }  # Meta has no context
+    assert {form for form, (_, _, weights) in found.items() if weights is None} == {
+        "architecture as JSON", "config.json",
+    }  # fmt: skip
+    assert capsys.readouterr().err.count("note: the weights are those of") == len(models) - 2
 
 
 @pytest.mark.parametrize("verb", VERBS)

@@ -3,6 +3,7 @@
 import os
 import pty
 import select
+import shutil
 import subprocess
 import sys
 import time
@@ -134,6 +135,15 @@ def test_the_manual_page_has_every_verb(capsys: Capture) -> None:
     assert page.startswith(".TH LLAMALAB 1")
     assert all(f".SS llamalab {verb.replace('-', chr(92) + '-')}" in page for verb in VERBS)
     assert not [line for line in page.splitlines() if line.startswith("'")]
+
+
+def test_the_manual_page_is_set_without_a_warning(capsys: Capture, tmp_path: Path) -> None:
+    if shutil.which("groff") is None:
+        pytest.skip("groff is not installed")
+    page = tmp_path / "llamalab.1"
+    page.write_text(printed(capsys, "man"))
+    done = subprocess.run(["groff", "-man", "-Tutf8", "-ww", "-K", "utf-8", str(page)], capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, "")
 
 
 def test_a_path_that_is_not_there_is_said_before_torch_is_loaded() -> None:
