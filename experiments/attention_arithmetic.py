@@ -38,7 +38,9 @@ def predict() -> list[dict[str, Any]]:
         *(("decode", 128, g, n) for g in GROUPS for n in (2048, 32768)),
     ):
         new = length if phase == "prefill" else 1
-        shape = AttentionShape(1, new, length, HEADS, HEADS // group, head_dim)
+        shape = AttentionShape(
+            batch=1, new_tokens=new, context_tokens=length, n_heads=HEADS, n_kv_heads=HEADS // group, head_dim=head_dim
+        )
         rows.append(
             {
                 "phase": phase,
@@ -64,7 +66,9 @@ def measure() -> list[dict[str, Any]]:
     """Bytes that the executed algorithm moved, beside the formula's."""
     rows = []
     for (new, context), group in ((sizes, group) for sizes in EXECUTED for group in (1, 4, 8)):
-        shape = AttentionShape(1, new, context, 8, 8 // group, 64)
+        shape = AttentionShape(
+            batch=1, new_tokens=new, context_tokens=context, n_heads=8, n_kv_heads=8 // group, head_dim=64
+        )
         q_BHTE = torch.randn(1, 8, new, 64, dtype=torch.bfloat16)
         k_BKSE = torch.randn(1, 8 // group, context, 64, dtype=torch.bfloat16)
         moved = tiled_attention(q_BHTE, k_BKSE, k_BKSE, query_offset=context - new).traffic

@@ -138,14 +138,14 @@ def fastest(points: Sequence[AttentionPoint]) -> dict[AttentionShape, AttentionP
 def shape_of(point: AttentionPoint) -> AttentionShape:
     """The call that a point is of."""
     return AttentionShape(
-        point.batch,
-        point.new_tokens,
-        point.context_tokens,
-        point.n_heads,
-        point.n_kv_heads,
-        point.head_dim,
-        point.dtype,
-        point.dtype,
+        batch=point.batch,
+        new_tokens=point.new_tokens,
+        context_tokens=point.context_tokens,
+        n_heads=point.n_heads,
+        n_kv_heads=point.n_kv_heads,
+        head_dim=point.head_dim,
+        dtype=point.dtype,
+        kv_dtype=point.dtype,
     )
 
 

@@ -101,7 +101,18 @@ def by_torch(x: Matrix, wq: Matrix, wk: Matrix, wv: Matrix, *, causal: bool) -> 
 
 def steps(tokens: int, head_dim: int, dtype: str) -> list[dict[str, Any]]:
     """Naive attention of one head, step by step, and together."""
-    found = naive_steps(AttentionShape(1, tokens, tokens, 1, 1, head_dim, dtype, dtype))
+    found = naive_steps(
+        AttentionShape(
+            batch=1,
+            new_tokens=tokens,
+            context_tokens=tokens,
+            n_heads=1,
+            n_kv_heads=1,
+            head_dim=head_dim,
+            dtype=dtype,
+            kv_dtype=dtype,
+        )
+    )
     return [
         {
             "step": one.name,

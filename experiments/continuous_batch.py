@@ -27,7 +27,7 @@ from llamalab.text.sampling import Sampler
 
 QUESTION = "What do requests of different lengths gain by running together, and by one attention call for all of them?"
 
-ARCH = LlamaArch(1024, 6, 16, 16, 2752, 4096)
+ARCH = LlamaArch(dim=1024, n_layers=6, n_heads=16, n_kv_heads=16, ffn_dim=2752, vocab_size=4096)
 WAYS = ("alone", "row by row", "side by side")
 
 

@@ -28,7 +28,11 @@ from llamalab.model import StaticKVCache, build
 
 QUESTION = "What do the profiler, the allocator and the sensors of this device say, event by event?"
 
-ARCH, PROMPT, DTYPE = LlamaArch(1024, 1, 8, 8, 2816, 2048), 256, "bf16"
+ARCH, PROMPT, DTYPE = (
+    LlamaArch(dim=1024, n_layers=1, n_heads=8, n_kv_heads=8, ffn_dim=2816, vocab_size=2048),
+    256,
+    "bf16",
+)
 BACKENDS = ("sdpa", "math", "flash", "efficient", "cudnn")
 IDLE_S = 2.0
 READINGS = ("before", "work", "after")  # the device is idle, works, is idle again

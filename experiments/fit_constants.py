@@ -74,7 +74,14 @@ def kernels(rows: Iterable[tuple[float, ...]], *, layer: bool = False) -> Kernel
     if not len(table):
         return None
     flops, moved, launches, time_s = table.T[:4]
-    return Kernels(flops, moved, launches, time_s, np.ones(len(table)), table.T[4] if layer else None)
+    return Kernels(
+        flops=flops,
+        bytes=moved,
+        launches=launches,
+        time_s=time_s,
+        weight=np.ones(len(table)),
+        layer_s=table.T[4] if layer else None,
+    )
 
 
 def together(sources: Iterable[Kernels | None]) -> Kernels:
@@ -83,7 +90,9 @@ def together(sources: Iterable[Kernels | None]) -> Kernels:
     shared = [data._replace(weight=data.weight / len(data.time_s)) for data in known]
     flops, moved, launches, time_s, weight, _ = zip(*shared, strict=True)
     joined = [np.concatenate(column) for column in (flops, moved, launches, time_s, weight)]
-    return Kernels(joined[0], joined[1], joined[2], joined[3], joined[4], None)
+    return Kernels(
+        flops=joined[0], bytes=joined[1], launches=joined[2], time_s=joined[3], weight=joined[4], layer_s=None
+    )
 
 
 def gemm(folder: Path, device: str) -> Kernels:
@@ -148,7 +157,9 @@ def attention(folder: Path, device: str, phase: str) -> Kernels | None:
         batch, heads, kv_heads = int(r["batch"]), int(r["n_heads"]), int(r["n_kv_heads"])
         # `context` of the decode file counts the cached tokens, without the new one.
         new, context = (int(r["seq"]), int(r["seq"])) if phase == "prefill" else (1, int(r["context"]) + 1)
-        shape = AttentionShape(batch, new, context, heads, kv_heads, 128)
+        shape = AttentionShape(
+            batch=batch, new_tokens=new, context_tokens=context, n_heads=heads, n_kv_heads=kv_heads, head_dim=128
+        )
         moved = 2 * 2 * (shape.query_elements + shape.key_elements)  # Q, K, V and the output, each once, 16 bit
         rows.append((flash_step(shape).flops_causal, moved, 1, float(r["ms"]) / 1e3, layer_s(spec, batch * new)))
     return kernels(rows, layer=True)

@@ -54,7 +54,7 @@ FALLS_BACK = r"mkldnn_\w+ failed, switching to"  # torch's warning
 BACKENDS = {"flash": "sdpa", "naive": "naive", "chunked": "chunked"}
 HERE = RUNTIMES["cpu"]._replace(context_bytes=0, workspace_bytes=0, fragmentation=0.0)
 GIVES_BACK = {"MALLOC_MMAP_THRESHOLD_": "65536", "MKL_DISABLE_FAST_MM": "1"}
-WARM, DIED = LlamaArch(128, 1, 4, 2, 128, 99), 3
+WARM, DIED = LlamaArch(dim=128, n_layers=1, n_heads=4, n_kv_heads=2, ffn_dim=128, vocab_size=99), 3
 
 
 class Found(NamedTuple):
@@ -72,7 +72,14 @@ def draw(chance: random.Random) -> FitRun:
     heads = min(kv_heads * group, 2048 // head_dim // kv_heads * kv_heads)
     dim = heads * head_dim
     wider = chance.choice((dim, 5 * dim // 2, 4 * dim)) + 8 * chance.randint(0, 9)
-    arch = LlamaArch(dim, chance.randint(1, 8), heads, kv_heads, wider, chance.choice((512, 4000, 32_000)))
+    arch = LlamaArch(
+        dim=dim,
+        n_layers=chance.randint(1, 8),
+        n_heads=heads,
+        n_kv_heads=kv_heads,
+        ffn_dim=wider,
+        vocab_size=chance.choice((512, 4000, 32_000)),
+    )
     dtype, prompt = chance.choice(("bf16", "fp32")), chance.randint(2, 1500)
     return FitRun(
         arch, prompt + chance.randint(1, 4), batch=chance.choice((1, 1, 2, 3, 8)), prompt=prompt, dtype=dtype,

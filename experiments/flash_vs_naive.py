@@ -28,7 +28,19 @@ SHORTEST = 256
 def shapes(heads: int, longest: int, dtype: str) -> list[AttentionShape]:
     """A prefill per length, each twice as long as the one before."""
     lengths = [SHORTEST << i for i in range(longest.bit_length()) if SHORTEST << i <= longest]
-    return [AttentionShape(1, n, n, heads, heads, 128, dtype, dtype) for n in lengths]
+    return [
+        AttentionShape(
+            batch=1,
+            new_tokens=n,
+            context_tokens=n,
+            n_heads=heads,
+            n_kv_heads=heads,
+            head_dim=128,
+            dtype=dtype,
+            kv_dtype=dtype,
+        )
+        for n in lengths
+    ]
 
 
 def predict(asked: list[AttentionShape]) -> list[dict[str, Any]]:

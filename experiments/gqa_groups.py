@@ -30,7 +30,7 @@ from llamalab.units import parse_memory
 
 QUESTION = "What does sharing KV heads buy in decode? MHA, GQA and MQA over batch, until memory ends."
 
-BASE = LlamaArch(1024, 4, 16, 16, 2752, 4096)
+BASE = LlamaArch(dim=1024, n_layers=4, n_heads=16, n_kv_heads=16, ffn_dim=2752, vocab_size=4096)
 PLAN = Plan(1.0, 5, 30)
 
 

@@ -40,7 +40,7 @@ from llamalab.text import load_tokenizer
 
 QUESTION = "What does a KV cache save, token by token, and what do growing it by concatenation and 8 bits change?"
 
-ARCH = LlamaArch(256, 4, 8, 8, 688, 512)
+ARCH = LlamaArch(dim=256, n_layers=4, n_heads=8, n_kv_heads=8, ffn_dim=688, vocab_size=512)
 POSITIONS = (64, 256, 1024, 2048)
 PLAN = Plan(budget_s=0.4, least=3, most=60, warmup=1, warmup_s=0.0)
 GREEDY_TOKENS = 200
@@ -163,7 +163,7 @@ def roofs() -> dict[str, Rates]:
 
 def call_s() -> float:
     """Seconds that one operation of the table takes in a model so small that calls are all it costs."""
-    arch = LlamaArch(8, ARCH.n_layers, 1, 1, 8, 8)
+    arch = LlamaArch(dim=8, n_layers=ARCH.n_layers, n_heads=1, n_kv_heads=1, ffn_dim=8, vocab_size=8)
     model, token_BT = build(arch, dtype=DTYPE), torch.zeros(1, 1, dtype=torch.long)
     cache = StaticKVCache(arch, batch=1, max_tokens=1, dtype=DTYPE)
     work = one_step(model, cache, token_BT)

@@ -32,7 +32,7 @@ QUESTION = "What do RMSNorm in place of LayerNorm, and norms before in place of 
 
 TOKENS, DIM = 512, 4096  # of a call: a prompt of 512 tokens of 7B
 CALLS = 15
-DEEP = LlamaArch(64, 8, 4, 4, 172, 512)
+DEEP = LlamaArch(dim=64, n_layers=8, n_heads=4, n_kv_heads=4, ffn_dim=172, vocab_size=512)
 DEEP_PLAN = TrainingPlan(steps=80, batch=8, seq=64)
 _NO_ORDER = 0.05  # nats below the entropy of single tokens that a run has to reach
 HIGH_RATE = 2e-2  # at which a warm-up shows

@@ -124,20 +124,20 @@ def _score(machine: str, comparison: Comparison, phase: Phase) -> Score:
     held += kv_bytes(part, seq=record.passes[-1].context_tokens, batch=run.batch, dtype=run.dtype)
     peak, resident = run.memory.peak_bytes, run.memory.resident_bytes
     return Score(
-        machine,
-        record.environment.device,
-        record.model,
-        "record",
-        run.phase,
-        run.batch,
-        run.new_tokens,
-        run.context_tokens,
-        record.environment.before.load_average if record.environment.before else None,
-        phase.predicted_s,
-        run.total_s,
-        sum(min(row.samples_s) * row.count for row in run.parts),
-        held + phase.predicted_memory.bytes,
-        None if peak is None or resident is None else resident + peak,
+        machine=machine,
+        kind=record.environment.device,
+        model=record.model,
+        source="record",
+        phase=run.phase,
+        batch=run.batch,
+        new_tokens=run.new_tokens,
+        context_tokens=run.context_tokens,
+        load=record.environment.before.load_average if record.environment.before else None,
+        predicted_s=phase.predicted_s,
+        median_s=run.total_s,
+        fastest_s=sum(min(row.samples_s) * row.count for row in run.parts),
+        predicted_bytes=held + phase.predicted_memory.bytes,
+        measured_bytes=None if peak is None or resident is None else resident + peak,
     )
 
 

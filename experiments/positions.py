@@ -43,7 +43,7 @@ from llamalab.train.trainer import Trainer, TrainingPlan, held_out_loss
 
 QUESTION = "How does a model know where a token stands, and what happens beyond the length it was trained on?"
 
-ARCH = LlamaArch(64, 2, 4, 4, 176, 512, tied_embeddings=True)
+ARCH = LlamaArch(dim=64, n_layers=2, n_heads=4, n_kv_heads=4, ffn_dim=176, vocab_size=512, tied_embeddings=True)
 SEQ, BATCH = 128, 8
 LENGTHS = (128, 256, 512, 1024)
 READ_TOKENS = 8192  # of held-out text, at every length

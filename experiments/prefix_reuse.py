@@ -26,7 +26,7 @@ from llamalab.model.kv_cache.prefix import forked
 
 QUESTION = "What does it save to read a common prefix once, and to go on from copies of its cache?"
 
-ARCH = LlamaArch(1024, 6, 16, 16, 2752, 4096)
+ARCH = LlamaArch(dim=1024, n_layers=6, n_heads=16, n_kv_heads=16, ffn_dim=2752, vocab_size=4096)
 
 
 class Shape(NamedTuple):

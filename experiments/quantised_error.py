@@ -53,14 +53,14 @@ def rows_of(path: Path, ids: Sequence[int], dtype: str) -> list[Row]:
         told_T = log_TV[:-1].gather(1, tokens_BT[0, 1:, None])
         found.append(
             Row(
-                storage or dtype,
-                None if kept is None else kept.product,
-                sum(weight.nbytes for weight in model.parameters()),
-                model_weight_bytes(model.arch, dtype, kept),
-                float(told_T.mean().neg().exp()),
-                float(error_TV.pow(2).mean().sqrt()),
-                float(error_TV.abs().max()),
-                float((first_log_TV.exp() * (first_log_TV - log_TV)).sum(-1).mean()),
+                storage=storage or dtype,
+                product=None if kept is None else kept.product,
+                weight_bytes=sum(weight.nbytes for weight in model.parameters()),
+                predicted_weight_bytes=model_weight_bytes(model.arch, dtype, kept),
+                perplexity=float(told_T.mean().neg().exp()),
+                logits_rms_error=float(error_TV.pow(2).mean().sqrt()),
+                logits_largest_error=float(error_TV.abs().max()),
+                divergence_nats=float((first_log_TV.exp() * (first_log_TV - log_TV)).sum(-1).mean()),
             )
         )
     return found

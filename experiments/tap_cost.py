@@ -114,7 +114,16 @@ def recompute(seqs: Sequence[int], plan: Plan, device: str = "cpu") -> list[dict
         twins = Twins.of(seq, device)
         arch, dtype = twins.model.arch, twins.machine.dtype
         roofs = roofs or _roofs(twins.machine, arch)
-        whole = AttentionShape(1, seq, seq, arch.n_heads, arch.n_kv_heads, arch.head_dim, dtype, dtype)
+        whole = AttentionShape(
+            batch=1,
+            new_tokens=seq,
+            context_tokens=seq,
+            n_heads=arch.n_heads,
+            n_kv_heads=arch.n_kv_heads,
+            head_dim=arch.head_dim,
+            dtype=dtype,
+            kv_dtype=dtype,
+        )
         asked = {
             "last row of one head": ({"tokens": -1, "heads": 0}, whole._replace(new_tokens=1, n_heads=1, n_kv_heads=1)),
             "whole pattern": ({}, whole),

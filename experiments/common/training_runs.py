@@ -32,7 +32,7 @@ from llamalab.train.trainer import MakeOptimizer, Trainer, TrainingPlan
 
 ROOT = Path(__file__).resolve().parents[2]
 REAL = ROOT.parent / "shared" / "real"
-ARCH = LlamaArch(96, 3, 6, 6, 256, 512)
+ARCH = LlamaArch(dim=96, n_layers=3, n_heads=6, n_kv_heads=6, ffn_dim=256, vocab_size=512)
 PLAN = TrainingPlan(steps=80, batch=8, seq=128)
 RECIPE = Recipe(5e-3, warmup_steps=8)
 SEEDS = (0, 1, 2)

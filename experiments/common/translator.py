@@ -18,7 +18,15 @@ from llamalab.classic.shape import ClassicArch
 from llamalab.classic.transformer import PADDING_ID, ClassicTransformer
 
 BEGIN_ID, END_ID = 1, 2
-ARCH = ClassicArch(64, 4, 256, 2, 2, len(ENGLISH), len(GERMAN))
+ARCH = ClassicArch(
+    dim=64,
+    n_heads=4,
+    ffn_dim=256,
+    n_encoder_layers=2,
+    n_decoder_layers=2,
+    source_vocab=len(ENGLISH),
+    target_vocab=len(GERMAN),
+)
 BATCH, WARMUP_STEPS, SMOOTHING = 64, 200, 0.1
 HELD_OUT_EVERY = 10  # of a number's hash
 MOST_WORDS = 24

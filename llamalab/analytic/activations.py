@@ -44,7 +44,16 @@ def live_moments(arch: LlamaArch, shape: PassShape, scratch: Scratch | None = No
         raise UnknownNameError("logits", shape.logits, LOGITS)
     batch, new_tokens = whole(shape.batch, "batch"), whole(shape.new_tokens, "new_tokens")
     shape = shape._replace(batch=batch, new_tokens=new_tokens, context_tokens=shape.context)
-    check_shape(AttentionShape(batch, new_tokens, shape.context, arch.n_heads, arch.n_kv_heads, arch.head_dim))
+    check_shape(
+        AttentionShape(
+            batch=batch,
+            new_tokens=new_tokens,
+            context_tokens=shape.context,
+            n_heads=arch.n_heads,
+            n_kv_heads=arch.n_kv_heads,
+            head_dim=arch.head_dim,
+        )
+    )
     if shape.attention not in WAYS:
         raise UnknownNameError("attention", shape.attention, WAYS)
     return tuple(moments(arch, shape, scratch))

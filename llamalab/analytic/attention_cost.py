@@ -145,9 +145,30 @@ def naive_steps(shape: AttentionShape) -> tuple[AttentionStep, AttentionStep, At
     keys = storage_bytes(shape.key_elements, shape.kv_dtype)
     full, causal = 2 * shape.head_dim * shape.pairs_full, 2 * shape.head_dim * shape.pairs_causal
     return (
-        AttentionStep("scores", full, causal, 0, query + keys, scores),
-        AttentionStep("softmax", 0, 0, shape.score_ops * shape.pairs_full, scores, scores),
-        AttentionStep("values", full, causal, 0, scores + keys, query),
+        AttentionStep(
+            name="scores",
+            flops_full=full,
+            flops_causal=causal,
+            vector_flops=0,
+            read_bytes=query + keys,
+            written_bytes=scores,
+        ),
+        AttentionStep(
+            name="softmax",
+            flops_full=0,
+            flops_causal=0,
+            vector_flops=shape.score_ops * shape.pairs_full,
+            read_bytes=scores,
+            written_bytes=scores,
+        ),
+        AttentionStep(
+            name="values",
+            flops_full=full,
+            flops_causal=causal,
+            vector_flops=0,
+            read_bytes=scores + keys,
+            written_bytes=query,
+        ),
     )
 
 
@@ -168,12 +189,12 @@ def flash_step(shape: AttentionShape, *, query_tile: int = QUERY_TILE) -> Attent
         keys_read = -(-shape.new_tokens // query_tile) * shape.context_tokens
     kv_elements = 2 * shape.batch * shape.n_kv_heads * shape.head_dim * keys_read
     return AttentionStep(
-        "flash",
-        4 * shape.head_dim * shape.pairs_full,
-        4 * shape.head_dim * shape.pairs_causal,
-        shape.score_ops * shape.pairs_causal,
-        query + storage_bytes(kv_elements, shape.kv_dtype),
-        query,
+        name="flash",
+        flops_full=4 * shape.head_dim * shape.pairs_full,
+        flops_causal=4 * shape.head_dim * shape.pairs_causal,
+        vector_flops=shape.score_ops * shape.pairs_causal,
+        read_bytes=query + storage_bytes(kv_elements, shape.kv_dtype),
+        written_bytes=query,
     )
 
 

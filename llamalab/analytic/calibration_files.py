@@ -152,17 +152,17 @@ def measured_spec(dtype: str, *, device: str | None = None) -> HardwareSpec:
     shown = [rates["gemm"]] if "gemm" in rates else list(rates.values())
     peaks = dict.fromkeys(PEAK_DTYPES) | {dtype: max(one.peak_flops_per_s or 0.0 for one in shown) or None}
     return HardwareSpec(
-        data["device"],
-        title,
-        peaks,
-        max(one.bandwidth_bytes_per_s for one in shown),
-        memory,
-        None,
-        None,
-        None,
-        None,
-        None,
-        f"measured by llamalab calibrate on {data['made_on']}",
+        name=data["device"],
+        title=title,
+        peak_flops_per_s=peaks,
+        bandwidth_bytes_per_s=max(one.bandwidth_bytes_per_s for one in shown),
+        memory_bytes=memory,
+        l2_bytes=None,
+        interconnect=None,
+        interconnect_bytes_per_s=None,
+        tdp_w=None,
+        clocking=None,
+        source=f"measured by llamalab calibrate on {data['made_on']}",
         measured=True,
     )
 

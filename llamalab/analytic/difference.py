@@ -81,15 +81,15 @@ def cost_of(arch: LlamaArch, work: Workload, seconds: Seconds | None = None) -> 
     totals = {phase: add_up(ops) for phase, ops in passes.items()}
     times = {phase: None if seconds is None else seconds(arch, ops) for phase, ops in passes.items()}
     return Cost(
-        parameter_count(arch),
-        weight_bytes(arch, work.weight_dtype or work.dtype),
-        kv_bytes(arch, seq=prompt, batch=work.batch, dtype=work.kv_dtype or work.dtype),
-        totals["prefill"].flops_causal,
-        totals["prefill"].bytes,
-        totals["decode"].flops_causal,
-        totals["decode"].bytes,
-        times["prefill"],
-        times["decode"],
+        parameters=parameter_count(arch),
+        weight_bytes=weight_bytes(arch, work.weight_dtype or work.dtype),
+        kv_bytes=kv_bytes(arch, seq=prompt, batch=work.batch, dtype=work.kv_dtype or work.dtype),
+        prefill_flops=totals["prefill"].flops_causal,
+        prefill_bytes=totals["prefill"].bytes,
+        decode_flops=totals["decode"].flops_causal,
+        decode_bytes=totals["decode"].bytes,
+        prefill_s=times["prefill"],
+        decode_s=times["decode"],
     )
 
 

@@ -102,7 +102,15 @@ def forecast(arch: LlamaArch, work: Workload, spec: HardwareSpec, constants: Bas
         steps = decode_contexts(work)
         return pass_ops(arch, work, *last_part(work)), pass_ops(arch, work, 1, steps[1][1]) if steps else ()
 
-    return Forecast(times, bound, constants.basis, interval, memory, tables, constants)
+    return Forecast(
+        times=times,
+        bound=bound,
+        basis=constants.basis,
+        interval=interval,
+        memory=memory,
+        make_tables=tables,
+        constants=constants,
+    )
 
 
 def run_times(arch: LlamaArch, work: Workload, rates: Mapping[str, Rates], host: Host = NO_HOST) -> Times:

@@ -199,7 +199,14 @@ def kernel_op(one: PublishedKernel) -> Op:
     if one.kernel.startswith("attention"):
         batch, tokens, heads, kv_heads = one.sizes
         mode = one.kernel.removeprefix("attention_")
-        run = AttentionShape(batch, tokens if mode == "prefill" else 1, tokens, heads, kv_heads, HEAD_DIM)
+        run = AttentionShape(
+            batch=batch,
+            new_tokens=tokens if mode == "prefill" else 1,
+            context_tokens=tokens,
+            n_heads=heads,
+            n_kv_heads=kv_heads,
+            head_dim=HEAD_DIM,
+        )
         step = flash_step(run)
         return Op(
             one.kernel,
@@ -218,5 +225,15 @@ def kernel_op(one: PublishedKernel) -> Op:
     weight = ITEMSIZE * width if one.kernel == "norm" else 0
     mode = "" if one.kernel == "residual" else one.kernel
     return Op(
-        one.kernel, "elementwise", 1, 0, 0, 0, weight, ITEMSIZE * reads, ITEMSIZE * elements, mode=mode, roof="copy"
+        name=one.kernel,
+        kind="elementwise",
+        count=1,
+        flops_full=0,
+        flops_causal=0,
+        vector_flops=0,
+        weight_bytes=weight,
+        read_bytes=ITEMSIZE * reads,
+        written_bytes=ITEMSIZE * elements,
+        mode=mode,
+        roof="copy",
     )

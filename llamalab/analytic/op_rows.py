@@ -110,7 +110,17 @@ class OpRows:
         read, written = storage_bytes(rows * inner, self.input_dtype), self._bytes(rows * out)
         mode = "row" if rows == 1 else ""  # a product of a matrix and a vector is another kernel
         return Op(
-            name, "gemm", self._count(name), flops, flops, vector_flops, weight, read, written, mode=mode, roof="gemm"
+            name=name,
+            kind="gemm",
+            count=self._count(name),
+            flops_full=flops,
+            flops_causal=flops,
+            vector_flops=vector_flops,
+            weight_bytes=weight,
+            read_bytes=read,
+            written_bytes=written,
+            mode=mode,
+            roof="gemm",
         )
 
     def _collective(self, name: str, buffer_bytes: int, link_bytes: int) -> Op:
@@ -132,7 +142,18 @@ class OpRows:
             return None
         elements = self.rows * width
         read, written = self._bytes(elements), storage_bytes(elements, self.input_dtype)
-        return Op(name, "elementwise", self.arch.n_layers, 0, 0, elements, 0, read, written, roof="copy")
+        return Op(
+            name=name,
+            kind="elementwise",
+            count=self.arch.n_layers,
+            flops_full=0,
+            flops_causal=0,
+            vector_flops=elements,
+            weight_bytes=0,
+            read_bytes=read,
+            written_bytes=written,
+            roof="copy",
+        )
 
     def all_reduce(self, name: str) -> Op:
         buffer_bytes = self._bytes(self.rows * self.arch.dim)
@@ -167,16 +188,16 @@ class OpRows:
         s, mode = self.shard, "decode" if self.rows == sum(group.number for group in self.sequences) else "prefill"
         runs = [
             AttentionShape(
-                number,
-                new,
-                keys_in_view(new, context, window),
-                s.n_heads,
-                s.n_kv_heads,
-                s.head_dim,
-                self.dtype,
-                self.kv_dtype,
-                window,
-                self.arch.attention_softcap is not None,
+                batch=number,
+                new_tokens=new,
+                context_tokens=keys_in_view(new, context, window),
+                n_heads=s.n_heads,
+                n_kv_heads=s.n_kv_heads,
+                head_dim=s.head_dim,
+                dtype=self.dtype,
+                kv_dtype=self.kv_dtype,
+                window=window,
+                capped=self.arch.attention_softcap is not None,
                 alibi=self.arch.alibi,
             )
             for number, new, context in self.sequences
@@ -186,15 +207,15 @@ class OpRows:
         sinks = self._bytes(s.n_heads) if self.arch.attention_sinks else 0  # read by the softmax, or all steps in one
         return tuple(
             Op(
-                f"{LAYER}attention.{steps[0].name}",
-                "attention",
-                layers,
-                sum(step.flops_full for step in steps),
-                sum(step.flops_causal for step in steps),
-                sum(step.vector_flops for step in steps),
-                sinks if steps[0].name in ("softmax", "flash") else 0,
-                sum(step.read_bytes for step in steps),
-                sum(step.written_bytes for step in steps),
+                name=f"{LAYER}attention.{steps[0].name}",
+                kind="attention",
+                count=layers,
+                flops_full=sum(step.flops_full for step in steps),
+                flops_causal=sum(step.flops_causal for step in steps),
+                vector_flops=sum(step.vector_flops for step in steps),
+                weight_bytes=sinks if steps[0].name in ("softmax", "flash") else 0,
+                read_bytes=sum(step.read_bytes for step in steps),
+                written_bytes=sum(step.written_bytes for step in steps),
                 reread_bytes=reread,
                 mode=mode,
                 roof=steps[0].roof,

@@ -71,16 +71,16 @@ def shard(arch: LlamaArch, ranks: int = 1, *, expert_parallel: bool = False) -> 
             f"tensor-parallel ranks must divide n_kv_heads={arch.n_kv_heads} or be a multiple of it; got {ranks}"
         )
     return Shard(
-        ranks,
-        arch.n_heads // ranks,
-        max(1, arch.n_kv_heads // ranks),
-        arch.head_dim,
-        arch.dim // ranks,
-        arch.ffn_dim // ranks,
-        arch.vocab_size // ranks,
-        experts.n_experts // across,
-        experts.ffn_dim if expert_parallel else experts.ffn_dim // ranks,
-        experts.shared_ffn_dim // ranks,
+        ranks=ranks,
+        n_heads=arch.n_heads // ranks,
+        n_kv_heads=max(1, arch.n_kv_heads // ranks),
+        head_dim=arch.head_dim,
+        dim=arch.dim // ranks,
+        ffn_dim=arch.ffn_dim // ranks,
+        vocab_size=arch.vocab_size // ranks,
+        n_experts=experts.n_experts // across,
+        expert_ffn_dim=experts.ffn_dim if expert_parallel else experts.ffn_dim // ranks,
+        shared_ffn_dim=experts.shared_ffn_dim // ranks,
     )
 
 

@@ -47,12 +47,22 @@ class Line(NamedTuple):
         none, each = self.buffer or (0, 0)
         classes = rate_classes(self.kind, collective_mode(self.name, none + each * amount, ranks))
         moved = self.moved + self.moved_each * amount
-        return Line(self.name, self.count, self.kind, classes, 0, moved, self.weight)
+        return Line(
+            name=self.name, count=self.count, kind=self.kind, classes=classes, flops=0, moved=moved, weight=self.weight
+        )
 
 
 def line_of(op: Op) -> Line:
     """The figures of a row of an op table."""
-    return Line(op.name, op.count, op.kind, op.rate_classes, op.flops_causal, moved_bytes(op), op.weight_bytes)
+    return Line(
+        name=op.name,
+        count=op.count,
+        kind=op.kind,
+        classes=op.rate_classes,
+        flops=op.flops_causal,
+        moved=moved_bytes(op),
+        weight=op.weight_bytes,
+    )
 
 
 class Around(NamedTuple):
@@ -191,7 +201,19 @@ def _line(one: Op, two: Op, low: int, high: int) -> Line:
     flops, moved, weight, buffer = (less - slope * low for less, slope in zip(here, each, strict=True))
     sent = (buffer, each[3]) if one.kind == "collective" else None
     name, count, kind, classes, *_ = line_of(one)
-    return Line(name, count, kind, classes, flops, moved, weight, each[0], each[1], each[2], sent)
+    return Line(
+        name=name,
+        count=count,
+        kind=kind,
+        classes=classes,
+        flops=flops,
+        moved=moved,
+        weight=weight,
+        flops_each=each[0],
+        moved_each=each[1],
+        weight_each=each[2],
+        buffer=sent,
+    )
 
 
 def pass_lines(arch: LlamaArch, work: Workload) -> PassLines:

@@ -69,11 +69,29 @@ def _planned(arch: LlamaArch, work: Workload, split: Split, room_bytes: int, bas
     try:
         check_split(arch, split, work)
     except InputError as error:
-        return Planned(split, None, None, None, None, None, None, str(error))
+        return Planned(
+            split=split,
+            needed_bytes=None,
+            ttft_s=None,
+            tpot_s=None,
+            tokens_per_s=None,
+            communication_share=None,
+            bubble_share=None,
+            why=str(error),
+        )
     needed = split_memory(arch, work, split).total_bytes
     if needed > room_bytes:
         short = f"needs {format_bytes(needed)} a device, {format_bytes(needed - room_bytes)} too much"
-        return Planned(split, needed, None, None, None, None, None, short)
+        return Planned(
+            split=split,
+            needed_bytes=needed,
+            ttft_s=None,
+            tpot_s=None,
+            tokens_per_s=None,
+            communication_share=None,
+            bubble_share=None,
+            why=short,
+        )
     timed = _timed(arch, work, split, needed, basis)
     return timed._replace(why=_missed(timed, goals))
 
@@ -102,13 +120,13 @@ def _timed(arch: LlamaArch, work: Workload, split: Split, needed: int, basis: Ba
     found = split_times(arch, work, split, lambda op: predict_op(op, rates_of_op(op, basis.rates)).time_s, basis.host)
     times = found.times
     return Planned(
-        split,
-        needed,
-        times.prefill_s,
-        times.decode_s_per_token,
-        times.tokens_per_s,
-        found.communication_share,
-        found.bubble_share,
+        split=split,
+        needed_bytes=needed,
+        ttft_s=times.prefill_s,
+        tpot_s=times.decode_s_per_token,
+        tokens_per_s=times.tokens_per_s,
+        communication_share=found.communication_share,
+        bubble_share=found.bubble_share,
     )
 
 

@@ -42,27 +42,28 @@ RUNTIMES = {
     runtime.name: runtime
     for runtime in (
         Runtime(
-            "cpu",
-            400 * MIB,
-            8 * MIB,
-            4096,
-            0.05,
-            MIB,
-            0,
-            0.04,
-            "resident set of Python with torch 2.13 after a first pass; pages of 4 KiB; experiments/fit_contract",
+            name="cpu",
+            context_bytes=400 * MIB,
+            workspace_bytes=8 * MIB,
+            rounding_bytes=4096,
+            fragmentation=0.05,
+            kernel_bytes=MIB,
+            graph_bytes=0,
+            margin=0.04,
+            source="resident set of Python with torch 2.13 after a first pass; pages of 4 KiB; "
+            "experiments/fit_contract",
         ),
         Runtime(
-            "cuda",
-            550 * MIB,
-            32 * MIB,
-            2 * MIB,
-            0.05,
-            0,
-            64 * MIB,
-            0.02,
-            "0.4 to 0.6 GiB of context and kernels are reported for Ampere and Hopper; cuBLAS keeps 8 MiB, on Hopper "
-            "32 MiB (PyTorch's default); the caching allocator splits segments of 2 MiB",
+            name="cuda",
+            context_bytes=550 * MIB,
+            workspace_bytes=32 * MIB,
+            rounding_bytes=2 * MIB,
+            fragmentation=0.05,
+            kernel_bytes=0,
+            graph_bytes=64 * MIB,
+            margin=0.02,
+            source="0.4 to 0.6 GiB of context and kernels are reported for Ampere and Hopper; cuBLAS keeps 8 MiB, on "
+            "Hopper 32 MiB (PyTorch's default); the caching allocator splits segments of 2 MiB",
         ),
     )
 }

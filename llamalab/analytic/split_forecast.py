@@ -78,13 +78,13 @@ def forecast_split(
         return last, stage_ops(arch, work, split, 1, steps[1][1]) if steps else ()
 
     result = Forecast(
-        timed.times,
-        bound,
-        constants.basis,
-        constants.interval(timed.times.total_s, bound.total_s),
-        memory,
-        tables,
-        constants,
+        times=timed.times,
+        bound=bound,
+        basis=constants.basis,
+        interval=constants.interval(timed.times.total_s, bound.total_s),
+        memory=memory,
+        make_tables=tables,
+        constants=constants,
     )
     return SplitForecast(split, result, timed.communication_share, timed.bubble_share)
 

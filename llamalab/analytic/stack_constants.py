@@ -123,7 +123,9 @@ def stack_constants(
     if not stack.points:
         spread = {phase: MARGIN_OF_BORROWED * value for phase, value in spread.items()}
     host = Host(stack.request_s, stack.sequence_s, stack.step_s)
-    return StackConstants(rates, _basis(stack, seen), max(spread.values()), host, stack, spread)
+    return StackConstants(
+        rates=rates, basis=_basis(stack, seen), spread=max(spread.values()), host=host, stack=stack, phase_spread=spread
+    )
 
 
 def between(spec: HardwareSpec, ranks: int) -> HardwareSpec:
@@ -171,9 +173,23 @@ def _slowness(spec: HardwareSpec) -> float:
 def _lossy(bound: Rates, t0_s: float, flops_per_s: float | None, memory: float, q: float = 1.0) -> Rates:
     """The bound's peaks with efficiencies that give the rates of a stack, so that both are in one object."""
     if flops_per_s is None or bound.peak_flops_per_s is None:
-        return Rates(bound.peak_flops_per_s, bound.bandwidth_bytes_per_s, t0_s, 1.0, memory, q)
+        return Rates(
+            peak_flops_per_s=bound.peak_flops_per_s,
+            bandwidth_bytes_per_s=bound.bandwidth_bytes_per_s,
+            t0_s=t0_s,
+            compute_efficiency=1.0,
+            memory_efficiency=memory,
+            q=q,
+        )
     share = min(1.0, flops_per_s / bound.peak_flops_per_s)
-    return Rates(bound.peak_flops_per_s, bound.bandwidth_bytes_per_s, t0_s, share, memory, q)
+    return Rates(
+        peak_flops_per_s=bound.peak_flops_per_s,
+        bandwidth_bytes_per_s=bound.bandwidth_bytes_per_s,
+        t0_s=t0_s,
+        compute_efficiency=share,
+        memory_efficiency=memory,
+        q=q,
+    )
 
 
 def computed_in(spec: HardwareSpec, dtype: str) -> str:

@@ -17,4 +17,14 @@ def shape_of(q_BHTE: Tensor, k_BKSE: Tensor, window: int | None = None) -> Atten
     batch, n_heads, new_tokens, head_dim = q_BHTE.shape
     _, n_kv_heads, context, _ = k_BKSE.shape
     dtype, kv_dtype = (_DTYPE_NAMES.get(str(tensor.dtype), str(tensor.dtype)) for tensor in (q_BHTE, k_BKSE))
-    return AttentionShape(batch, new_tokens, context, n_heads, n_kv_heads, head_dim, dtype, kv_dtype, window)
+    return AttentionShape(
+        batch=batch,
+        new_tokens=new_tokens,
+        context_tokens=context,
+        n_heads=n_heads,
+        n_kv_heads=n_kv_heads,
+        head_dim=head_dim,
+        dtype=dtype,
+        kv_dtype=kv_dtype,
+        window=window,
+    )

@@ -113,7 +113,14 @@ def _from_model(tokenizer: SentencePieceModel) -> Vocabulary:
         pieces.append((text or f"<unused{index}>").encode())
         scores.append(own.scores[index] if index < len(own.scores) else 0.0)
         kinds.append(int(kind))
-    return Vocabulary(SENTENCEPIECE, pieces, scores, kinds, tokenizer.settings, tokenizer.space_first)
+    return Vocabulary(
+        model=SENTENCEPIECE,
+        pieces=pieces,
+        scores=scores,
+        types=kinds,
+        settings=tokenizer.settings,
+        add_space_prefix=tokenizer.space_first,
+    )
 
 
 def _from_fallback(tokenizer: JsonTokenizer, texts: list[str], merges: list[tuple[str, str]]) -> Vocabulary:
@@ -128,7 +135,14 @@ def _from_fallback(tokenizer: JsonTokenizer, texts: list[str], merges: list[tupl
             kinds[index] = Kind.UNKNOWN
     scores = [-float(joined.get(text, len(merges))) for text in texts]
     pieces = _named(texts)
-    return Vocabulary(SENTENCEPIECE, pieces, scores, kinds, tokenizer.settings, tokenizer.space_first)
+    return Vocabulary(
+        model=SENTENCEPIECE,
+        pieces=pieces,
+        scores=scores,
+        types=kinds,
+        settings=tokenizer.settings,
+        add_space_prefix=tokenizer.space_first,
+    )
 
 
 def _over_bytes(tokenizer: Tokenizer, texts: list[str], merges: list[tuple[str, str]], pattern: str) -> Vocabulary:
@@ -140,7 +154,16 @@ def _over_bytes(tokenizer: Tokenizer, texts: list[str], merges: list[tuple[str, 
     kinds = _kinds(texts, tokenizer.settings, plain=Kind.NORMAL)
     name = next(name for name, known in PATTERNS.items() if known == pattern)
     joined = tuple(f"{left} {right}".encode() for left, right in merges)
-    return Vocabulary(BYTE_LEVEL, _named(texts), [0.0] * len(texts), kinds, tokenizer.settings, False, joined, name)
+    return Vocabulary(
+        model=BYTE_LEVEL,
+        pieces=_named(texts),
+        scores=[0.0] * len(texts),
+        types=kinds,
+        settings=tokenizer.settings,
+        add_space_prefix=False,
+        merges=joined,
+        pre=name,
+    )
 
 
 def _named(texts: list[str]) -> list[bytes]:

@@ -150,12 +150,12 @@ def _change(weight: str, name: str, parts: dict[str, Tensor], arch: LlamaArch, s
 
     up = None if pair is None else arranged(pair[1])
     return WeightChange(
-        arranged(parts.get("base")),
-        arranged(parts.get("saved")),
-        None if pair is None or up is None else (pair[0], up),
-        settings.scale_of(module),
-        arranged(magnitude),
-        _rows(module, parts.get("rows"), settings),
+        base=arranged(parts.get("base")),
+        saved=arranged(parts.get("saved")),
+        pair=None if pair is None or up is None else (pair[0], up),
+        scale=settings.scale_of(module),
+        magnitude=arranged(magnitude),
+        rows=_rows(module, parts.get("rows"), settings),
     )
 
 

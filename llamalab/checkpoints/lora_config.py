@@ -114,15 +114,15 @@ def adapter_settings(config: dict[str, Any]) -> Settings:
             raise FormatError(f"{key} of {CONFIG} must stand at its default, as it is not merged; got {value!r:.80}")
     ranks, alphas = _patterns(config, "rank_pattern"), _patterns(config, "alpha_pattern")
     return Settings(
-        _rank(config.get("r", _DEFAULT), "r"),
-        _alpha(config.get("lora_alpha", _DEFAULT), "lora_alpha"),
-        {key: _rank(value, "rank_pattern") for key, value in ranks.items()},
-        {key: _alpha(value, "alpha_pattern") for key, value in alphas.items()},
-        _flag(config, "use_rslora"),
-        _flag(config, "use_dora"),
-        tuple(_texts(config, "modules_to_save")),
-        _token_ids(config.get("trainable_token_indices")),
-        _flag(config, "ensure_weight_tying"),
+        rank=_rank(config.get("r", _DEFAULT), "r"),
+        alpha=_alpha(config.get("lora_alpha", _DEFAULT), "lora_alpha"),
+        ranks={key: _rank(value, "rank_pattern") for key, value in ranks.items()},
+        alphas={key: _alpha(value, "alpha_pattern") for key, value in alphas.items()},
+        uses_root=_flag(config, "use_rslora"),
+        is_dora=_flag(config, "use_dora"),
+        saved_modules=tuple(_texts(config, "modules_to_save")),
+        token_ids=_token_ids(config.get("trainable_token_indices")),
+        keeps_tie=_flag(config, "ensure_weight_tying"),
     )
 
 

@@ -113,20 +113,27 @@ def classic_ops(
             "encoder",
             source_tokens,
             AttentionShape(
-                batch,
-                source_tokens,
-                source_tokens,
-                arch.n_heads,
-                arch.n_heads,
-                arch.head_dim,
-                dtype,
-                dtype,
+                batch=batch,
+                new_tokens=source_tokens,
+                context_tokens=source_tokens,
+                n_heads=arch.n_heads,
+                n_kv_heads=arch.n_heads,
+                head_dim=arch.head_dim,
+                dtype=dtype,
+                kv_dtype=dtype,
                 causal=False,
             ),
         )
     if arch.n_decoder_layers:
         own = AttentionShape(
-            batch, target_tokens, past_tokens + target_tokens, arch.n_heads, arch.n_heads, arch.head_dim, dtype, dtype
+            batch=batch,
+            new_tokens=target_tokens,
+            context_tokens=past_tokens + target_tokens,
+            n_heads=arch.n_heads,
+            n_kv_heads=arch.n_heads,
+            head_dim=arch.head_dim,
+            dtype=dtype,
+            kv_dtype=dtype,
         )
         ops += table.stack("decoder", target_tokens, own, source_tokens=source_tokens, past_tokens=past_tokens)
     return (*ops, *placed("head", "logits", table.head(batch * (target_tokens or source_tokens))))
@@ -193,30 +200,30 @@ class _Table:
 
     def _step(self, name: str, step: AttentionStep) -> Op:
         return Op(
-            name,
-            "attention",
-            1,
-            step.flops_full,
-            step.flops_causal,
-            step.vector_flops,
-            0,
-            step.read_bytes,
-            step.written_bytes,
+            name=name,
+            kind="attention",
+            count=1,
+            flops_full=step.flops_full,
+            flops_causal=step.flops_causal,
+            vector_flops=step.vector_flops,
+            weight_bytes=0,
+            read_bytes=step.read_bytes,
+            written_bytes=step.written_bytes,
             roof=step.roof,
         )
 
     def _gemm(self, name: str, rows: int, out: int, inner: int, *, bias: bool) -> Op:
         flops = 2 * rows * out * inner
         return Op(
-            name,
-            "gemm",
-            1,
-            flops,
-            flops,
-            rows * out * bias,
-            self._bytes(out * (inner + bias)),
-            self._bytes(rows * inner),
-            self._bytes(rows * out),
+            name=name,
+            kind="gemm",
+            count=1,
+            flops_full=flops,
+            flops_causal=flops,
+            vector_flops=rows * out * bias,
+            weight_bytes=self._bytes(out * (inner + bias)),
+            read_bytes=self._bytes(rows * inner),
+            written_bytes=self._bytes(rows * out),
             roof="gemm",
         )
 

@@ -119,5 +119,23 @@ class ClassicArch(_Fields):
 
 
 # The two models of the paper (table 3), with its vocabulary of English and German of about 37,000 tokens.
-BASE = ClassicArch(512, 8, 2048, 6, 6, 37_000, 37_000, shared_embeddings=True)
-BIG = ClassicArch(1024, 16, 4096, 6, 6, 37_000, 37_000, shared_embeddings=True)
+BASE = ClassicArch(
+    dim=512,
+    n_heads=8,
+    ffn_dim=2048,
+    n_encoder_layers=6,
+    n_decoder_layers=6,
+    source_vocab=37_000,
+    target_vocab=37_000,
+    shared_embeddings=True,
+)
+BIG = ClassicArch(
+    dim=1024,
+    n_heads=16,
+    ffn_dim=4096,
+    n_encoder_layers=6,
+    n_decoder_layers=6,
+    source_vocab=37_000,
+    target_vocab=37_000,
+    shared_embeddings=True,
+)

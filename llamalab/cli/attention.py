@@ -89,14 +89,14 @@ def _shapes(args: argparse.Namespace) -> list[AttentionShape]:
         raise InputError(f"--kv-heads must divide --heads {args.heads}; got {wrong[0]}")
     return [
         AttentionShape(
-            batch,
-            length if args.phase == "prefill" else 1,
-            length,
-            args.heads,
-            heads,
-            args.head_dim,
-            dtype,
-            dtype,
+            batch=batch,
+            new_tokens=length if args.phase == "prefill" else 1,
+            context_tokens=length,
+            n_heads=args.heads,
+            n_kv_heads=heads,
+            head_dim=args.head_dim,
+            dtype=dtype,
+            kv_dtype=dtype,
         )
         for dtype, heads, batch, length in product(args.dtype, kv_heads, args.batch, sorted(args.context))
     ]

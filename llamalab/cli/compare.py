@@ -22,12 +22,13 @@ from llamalab.cli.lengths import add_lengths, run_lengths
 from llamalab.cli.output import Answer, Column, Table, counted, note, percent
 from llamalab.cli.parser import Parser
 from llamalab.cli.predict import single_answer
-from llamalab.comparison.own_runs import read_runs, run_of_prediction
+from llamalab.comparison.own_runs import run_of_prediction
 from llamalab.comparison.peer_predictions import (
     GivenPass,
     Guess,
 )
 from llamalab.comparison.run_deltas import Delta, compare_runs, differing, unmatched
+from llamalab.comparison.run_files import read_runs
 from llamalab.errors import InputError
 from llamalab.files.outputs import check_target, write_text
 from llamalab.formatting import format_ratio, format_seconds
@@ -123,7 +124,16 @@ def _workloads(args: argparse.Namespace) -> list[tuple[Workload, str]]:
     runs = list(product(run_lengths(args), args.batch, args.tensor_parallel))
     return [
         (
-            Workload(prompt, made, batch, dtype, storage, args.kv_dtype, args.attention, tensor_parallel=ranks),
+            Workload(
+                prompt=prompt,
+                generate=made,
+                batch=batch,
+                dtype=dtype,
+                weight_dtype=storage,
+                kv_dtype=args.kv_dtype,
+                attention=args.attention,
+                tensor_parallel=ranks,
+            ),
             f" {batch} × ({prompt} + {made}), TP {ranks}" if len(runs) > 1 else "",
         )
         for (prompt, made), batch, ranks in runs
@@ -135,7 +145,14 @@ def _given(args: argparse.Namespace) -> Guess:
     spec = chosen_devices(args.hardware)[0] if args.hardware else None
     if len(args.tensor_parallel) > 1 and spec:
         raise InputError(f"--tensor-parallel of a file must be one number; got {len(args.tensor_parallel)}")
-    return Guess(arch, spec, args.weight_dtype or args.dtype, args.tensor_parallel[0], args.kv_dtype, args.attention)
+    return Guess(
+        arch=arch,
+        spec=spec,
+        dtype=args.weight_dtype or args.dtype,
+        ranks=args.tensor_parallel[0],
+        kv_dtype=args.kv_dtype,
+        attention=args.attention,
+    )
 
 
 def _given_pass(args: argparse.Namespace) -> GivenPass | None:

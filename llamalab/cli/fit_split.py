@@ -81,12 +81,12 @@ def _less(all_: Times, rest: Times) -> Times:
 def _times(run: FitRun, arch: LlamaArch, spec: HardwareSpec) -> Times:
     prompt, chunk = prompt_and_chunk(run)
     work = Workload(
-        prompt,
-        max(2, run.context - prompt),
-        run.batch,
-        run.dtype,
-        run.weight_dtype,
-        None if run.kv_dtype == run.dtype else run.kv_dtype,
+        prompt=prompt,
+        generate=max(2, run.context - prompt),
+        batch=run.batch,
+        dtype=run.dtype,
+        weight_dtype=run.weight_dtype,
+        kv_dtype=None if run.kv_dtype == run.dtype else run.kv_dtype,
         chunk=run.chunk and chunk,
     )
     done, constants = prepared(spec, work, STACK)

@@ -192,7 +192,16 @@ def _op(op: Op) -> dict[str, Any]:
 
 def _steps(arch: LlamaArch, new_tokens: int, context: int, dtype: str, kv_dtype: str) -> list[dict[str, Any]]:
     """Naive and flash attention of one head of one sequence."""
-    shape = AttentionShape(1, new_tokens, context, 1, 1, arch.head_dim, dtype, kv_dtype)
+    shape = AttentionShape(
+        batch=1,
+        new_tokens=new_tokens,
+        context_tokens=context,
+        n_heads=1,
+        n_kv_heads=1,
+        head_dim=arch.head_dim,
+        dtype=dtype,
+        kv_dtype=kv_dtype,
+    )
     naive, titles = naive_steps(shape), ("QK^T", "softmax", "PV")
     rows = [_step("naive", title, step) for title, step in zip(titles, naive, strict=True)]
     return [*rows, _step("naive", "total", total(naive)), _step("flash", "total", flash_step(shape))]

@@ -108,7 +108,7 @@ def run(args: argparse.Namespace) -> int:
         )
         for prompt_ids in prompts_ids
     ]
-    watch = _stream(args, tokenizer, generations) if streams(args) else _give(args, tokenizer, generations)
+    watch = _stream(args, tokenizer, generations) if is_streamed(args) else _give(args, tokenizer, generations)
     if any(generation.finish_reason == "context" for generation in generations):
         note(f"the text ends where the model's context of {model.arch.max_positions:,} tokens is full")
     if args.stats:
@@ -116,7 +116,7 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def streams(args: argparse.Namespace) -> bool:
+def is_streamed(args: argparse.Namespace) -> bool:
     """Whether text is printed as it is made; an answer in another form, or in a file, is written at the end."""
     return args.format == "table" and args.out is None
 

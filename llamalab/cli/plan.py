@@ -91,7 +91,13 @@ def _one(args: argparse.Namespace) -> Answer:
     name, arch = find_model(args.model)
     spec = _device(args)
     work = Workload(
-        args.prompt, args.generate, args.batch, args.dtype, args.weight_dtype, args.kv_dtype, args.attention
+        prompt=args.prompt,
+        generate=args.generate,
+        batch=args.batch,
+        dtype=args.dtype,
+        weight_dtype=args.weight_dtype,
+        kv_dtype=args.kv_dtype,
+        attention=args.attention,
     )
     basis = choose(spec, "shipped", args.dtype, args.weight_dtype)
     room = args.memory or spec.usable_memory_bytes or spec.memory_bytes

@@ -135,18 +135,18 @@ def _splits(args: argparse.Namespace) -> Iterator[Split]:
 def workload(args: argparse.Namespace, prompt: int, generate: int, batch: int, ranks: int) -> Workload:
     """One run of the options."""
     return Workload(
-        prompt,
-        generate,
-        batch,
-        args.dtype,
-        args.weight_dtype,
-        args.kv_dtype,
-        args.attention,
-        args.fused or not (args.unfused or args.basis == "calibrated"),
-        ranks,
-        args.chunk,
-        args.logits,
-        getattr(args, "expert_parallel", False),
+        prompt=prompt,
+        generate=generate,
+        batch=batch,
+        dtype=args.dtype,
+        weight_dtype=args.weight_dtype,
+        kv_dtype=args.kv_dtype,
+        attention=args.attention,
+        fused=args.fused or not (args.unfused or args.basis == "calibrated"),
+        tensor_parallel=ranks,
+        chunk=args.chunk,
+        logits=args.logits,
+        expert_parallel=getattr(args, "expert_parallel", False),
         threads=args.threads,
     )
 

@@ -76,7 +76,14 @@ def stored_model(model: str | LlamaArch) -> StoredWeights | None:
             return None
         arch = read_arch(str(config))
         each = (found.layers_bytes // arch.n_layers,) * arch.n_layers
-        return StoredWeights(arch, found.bytes, found.kind, _dtype(found), each, found.embedding_bytes)
+        return StoredWeights(
+            arch=arch,
+            bytes=found.bytes,
+            kind=found.kind,
+            weight_dtype=_dtype(found),
+            layer_bytes=each,
+            embedding_bytes=found.embedding_bytes,
+        )
     if path.is_dir() and (path / "params.json").is_file() and not any(path.glob("*.pth")):
         return None
     from llamalab.checkpoints import survey  # imported here: it imports torch
@@ -100,15 +107,43 @@ def _of_entries(arch: LlamaArch, entries: list[_Entry], declared: HfStorage | No
     by_layer = tuple(layers) if all(layers) else ()
     table = sum(entry.bytes for entry in entries if _TABLE.search(entry.name))
     if declared is not None:
-        return StoredWeights(arch, size, declared.kind, _dtype(declared), by_layer, table)
+        return StoredWeights(
+            arch=arch,
+            bytes=size,
+            kind=declared.kind,
+            weight_dtype=_dtype(declared),
+            layer_bytes=by_layer,
+            embedding_bytes=table,
+        )
     matrices = [entry for entry in entries if _LAYER.search(entry.name) and (entry.elements or 0) > 2 * arch.dim]
     kinds = _by_bytes(matrices or entries)
     if len(kinds) == 1 and kinds[0] in _PLAIN:
-        return StoredWeights(arch, size, kinds[0], _PLAIN[kinds[0]], by_layer, table)
+        return StoredWeights(
+            arch=arch,
+            bytes=size,
+            kind=kinds[0],
+            weight_dtype=_PLAIN[kinds[0]],
+            layer_bytes=by_layer,
+            embedding_bytes=table,
+        )
     if kinds[0] in _GGML:
-        return StoredWeights(arch, size, " and ".join(kinds), _GGML[kinds[0]], by_layer, table)
+        return StoredWeights(
+            arch=arch,
+            bytes=size,
+            kind=" and ".join(kinds),
+            weight_dtype=_GGML[kinds[0]],
+            layer_bytes=by_layer,
+            embedding_bytes=table,
+        )
     held, elements = (sum(values) for values in zip(*((e.bytes, e.elements or 0) for e in matrices), strict=True))
-    return StoredWeights(arch, size, " and ".join(kinds), f"{max(1.0, 8 * held / elements):.3f}bpw", by_layer, table)
+    return StoredWeights(
+        arch=arch,
+        bytes=size,
+        kind=" and ".join(kinds),
+        weight_dtype=f"{max(1.0, 8 * held / elements):.3f}bpw",
+        layer_bytes=by_layer,
+        embedding_bytes=table,
+    )
 
 
 def _by_bytes(entries: Iterable[_Entry]) -> list[str]:

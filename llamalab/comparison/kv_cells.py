@@ -43,4 +43,11 @@ def sequence_lengths(arch: LlamaArch) -> list[int]:
 
 def _cell(arch: LlamaArch, heads: int, context: int, batch: int, dtype: str, free_bytes: int) -> CacheCell:
     size = kv_bytes(arch.replace(n_kv_heads=heads), seq=context, batch=batch, dtype=dtype)
-    return CacheCell(attention_kind(arch.n_heads, heads), heads, context, batch, size, size <= free_bytes)
+    return CacheCell(
+        attention=attention_kind(arch.n_heads, heads),
+        n_kv_heads=heads,
+        context=context,
+        batch=batch,
+        kv_bytes=size,
+        fits=size <= free_bytes,
+    )

@@ -189,7 +189,15 @@ def measured_point(row: dict[str, str], stack: str = AUTO_STACK) -> MeasuredPoin
     spec = device_named(row["device"])
     if weights not in (activations, "fp32") and spec.peak_flops_per_s[activations] is None:
         work = work._replace(dtype="fp16")  # a row of narrow weights does not state the dtype of products
-    return MeasuredPoint(spec, _shape(row["model"]), work, name, row["metric"], _positive(row, "value"), row)
+    return MeasuredPoint(
+        spec=spec,
+        arch=_shape(row["model"]),
+        work=work,
+        stack=name,
+        metric=row["metric"],
+        value=_positive(row, "value"),
+        row=row,
+    )
 
 
 def _count(row: dict[str, str], cell: str) -> int:

@@ -82,7 +82,14 @@ def predicted_beside(phase: RunPhase, guess: Guess) -> Beside:
     weight_dtype = dtype if dtype in ("int8", "int4", "fp8") else None
     plain = "fp16" if weight_dtype else dtype
     work = Workload(
-        1, 1, phase.batch, plain, weight_dtype, guess.kv_dtype, guess.attention, tensor_parallel=guess.ranks
+        prompt=1,
+        generate=1,
+        batch=phase.batch,
+        dtype=plain,
+        weight_dtype=weight_dtype,
+        kv_dtype=guess.kv_dtype,
+        attention=guess.attention,
+        tensor_parallel=guess.ranks,
     )
     try:
         constants = _constants(guess.spec, work)

@@ -44,13 +44,13 @@ def _experiment(result: ExperimentResult, device: str, plot: str) -> Fold:
     badge = f"{HERE}'s kind: {result.device}" if result.device == device else result.device
     anchor = re.sub(r"[^a-z0-9]+", "-", f"{result.experiment} {result.device}".lower()).strip("-")
     return Fold(
-        f"experiment-{anchor}",
-        result.question,
-        result.conclusion,
-        _plots(result, plot),
-        (),
-        (result.origin,),
-        badge,
+        anchor=f"experiment-{anchor}",
+        title=result.question,
+        finding=result.conclusion,
+        figures=_plots(result, plot),
+        tables=(),
+        remarks=(result.origin,),
+        badge=badge,
     )
 
 

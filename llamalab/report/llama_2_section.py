@@ -45,12 +45,12 @@ def llama_2_sections(comparison: Comparison, made: dict[str, DataTable]) -> list
     near, costs, found = _difference(comparison)
     return [
         Section(
-            "llama-2",
-            "Llama 2",
-            "What differs from Llama 2, and what it costs",
-            _finding(comparison, near, costs),
-            (made[NAME],),
-            _free(found),
+            anchor="llama-2",
+            short="Llama 2",
+            heading="What differs from Llama 2, and what it costs",
+            finding=_finding(comparison, near, costs),
+            board=(made[NAME],),
+            remarks=_free(found),
         )
     ]
 

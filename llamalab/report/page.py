@@ -115,12 +115,12 @@ def predictions(comparison: Comparison, made: dict[str, DataTable]) -> Section:
     drawn = figure(scatter.scatter, comparison, "scatter", none, made["ops"])
     board = (drawn,) if none else (drawn, worst(comparison))
     return Section(
-        "predicted",
-        "Predictions",
-        "Predicted against measured",
-        error_sentence(comparison),
-        (made["passes"], *board),
-        unmatched,
+        anchor="predicted",
+        short="Predictions",
+        heading="Predicted against measured",
+        finding=error_sentence(comparison),
+        board=(made["passes"], *board),
+        remarks=unmatched,
     )
 
 
@@ -130,18 +130,18 @@ def time(comparison: Comparison, made: dict[str, DataTable], parts: ProfileParts
     unplaced = None if roofline.plotted(comparison) else "the op-by-op pass has no matrix operation"
     finding = " ".join([*map(captions.blocks_finding, comparison.phases), captions.roofline_finding(comparison)])
     return Section(
-        "time",
-        "Time",
-        "Where the time goes",
-        finding,
-        (
+        anchor="time",
+        short="Time",
+        heading="Where the time goes",
+        finding=finding,
+        board=(
             figure(blocks.stacked, comparison, "blocks", untimed),
             figure(roofline.measured_roofline, comparison, "roofline", unplaced),
             made["roofs"],
             figure(blocks.bars, comparison, "operations", untimed),
         ),
-        (),
-        (*parts.time, *_raised(comparison)),
+        remarks=(),
+        folds=(*parts.time, *_raised(comparison)),
     )
 
 
@@ -151,7 +151,13 @@ def memory_section(comparison: Comparison, made: dict[str, DataTable], parts: Pr
     kinds = Fold("kv-cache", "KV cache under MHA, GQA and MQA", captions.kv_finding(comparison), (heat,), (made["kv"],))
     held = figure(memory.memory, comparison, "held", None, made["memory"])
     return Section(
-        "memory", "Memory", "Memory", captions.memory_finding(comparison), (held,), (), (kinds, *parts.memory_folded)
+        anchor="memory",
+        short="Memory",
+        heading="Memory",
+        finding=captions.memory_finding(comparison),
+        board=(held,),
+        remarks=(),
+        folds=(kinds, *parts.memory_folded),
     )
 
 
@@ -164,12 +170,12 @@ def attention_section(comparison: Comparison, made: dict[str, DataTable]) -> Sec
     )
     drawn = figure(attention_sweep.attention_sweep, comparison, "sweep", alone, made["attention"])
     return Section(
-        "attention",
-        "Attention",
-        "Flash against naive attention",
-        captions.attention_finding(comparison),
-        (drawn,),
-        tuple(captions.attention_gaps(comparison)),
+        anchor="attention",
+        short="Attention",
+        heading="Flash against naive attention",
+        finding=captions.attention_finding(comparison),
+        board=(drawn,),
+        remarks=tuple(captions.attention_gaps(comparison)),
     )
 
 

@@ -72,18 +72,20 @@ def profile_parts(profiles: Sequence[Profile], why_none: str = "") -> ProfilePar
             "There is no profile of this run.",
             (Figure(None, f"not measured: {why_none}"),),
         )
-        return ProfileParts((), (), (), (), (none,), (), {})
+        return ProfileParts(
+            time=(), memory_figures=(), memory_remarks=(), memory=(), kernels=(none,), state=(), tables={}
+        )
     made = tables.csv_tables(profiles)
     return ProfileParts(
         time=(
             _steps(profiles),
             Fold(
-                "depth",
-                "Time by operation over depth",
-                findings_of(profiles, of_phases(captions.depth_finding)),
-                _drawn(depth, "depth-plot", profiles),
-                (made["layers"],),
-                _closings(profiles),
+                anchor="depth",
+                title="Time by operation over depth",
+                finding=findings_of(profiles, of_phases(captions.depth_finding)),
+                figures=_drawn(depth, "depth-plot", profiles),
+                tables=(made["layers"],),
+                remarks=_closings(profiles),
             ),
         ),
         memory_figures=_drawn(timeline, "timeline", profiles, made["timeline"]),
@@ -135,12 +137,12 @@ def _steps(profiles: Sequence[Profile]) -> Fold:
         for phase in profile.phases
     )
     return Fold(
-        "flame",
-        "A pass as a flame view, and a step in the order of time",
-        "",
-        figures,
-        (),
-        (
+        anchor="flame",
+        title="A pass as a flame view, and a step in the order of time",
+        finding="",
+        figures=figures,
+        tables=(),
+        remarks=(
             "The upper view adds up the whole pass by part and operation; the lower one shows what ran in the order of "
             "time, block by block, with the operations of the first. Where scripts run, a click on a frame zooms "
             "into it, and a click on the whole pass zooms out.",
@@ -152,12 +154,12 @@ def _state(profiles: Sequence[Profile], made: dict[str, DataTable]) -> tuple[Fol
     unknown = tuple(dict.fromkeys(line for one in profiles for line in captions.unknown(one)))
     return (
         Fold(
-            "state",
-            "State of the device",
-            findings_of(profiles, captions.device_finding),
-            _drawn(strip, "strip", profiles),
-            (made["telemetry"],),
-            unknown,
+            anchor="state",
+            title="State of the device",
+            finding=findings_of(profiles, captions.device_finding),
+            figures=_drawn(strip, "strip", profiles),
+            tables=(made["telemetry"],),
+            remarks=unknown,
         ),
         Fold(
             "observers",

@@ -51,7 +51,17 @@ def published_sections(made: dict[str, DataTable]) -> list[Section]:
         f"{'; '.join(found)}."
     )
     fold = Fold("published-kernels", "The op table beside published kernel times", tables=(made["published"],))
-    return [Section("gpus", "GPUs", "GPUs, as others measured them", finding, (), (), (fold,))]
+    return [
+        Section(
+            anchor="gpus",
+            short="GPUs",
+            heading="GPUs, as others measured them",
+            finding=finding,
+            board=(),
+            remarks=(),
+            folds=(fold,),
+        )
+    ]
 
 
 def _rows(comparison: Comparison, device: str) -> list[dict[str, Any]]:

@@ -29,7 +29,16 @@ def ranks_sections(record: Record, made: dict[str, DataTable]) -> list[Section]:
     where = f"{record.ranks.ranks} ranks over {record.ranks.backend}, {record.ranks.threads_per_rank} threads each"
     curves = [ScalingCurve(phase.run.phase.capitalize(), phase.scaling) for phase in phases]
     board = (made["ranks"], made["by_rank"], figure(scaling, curves, "scaling", None, made["scaling"]))
-    return [Section("ranks", "Ranks", "Several ranks", f"{where}. {sentences}", board, tuple(_remarks(phases)))]
+    return [
+        Section(
+            anchor="ranks",
+            short="Ranks",
+            heading="Several ranks",
+            finding=f"{where}. {sentences}",
+            board=board,
+            remarks=tuple(_remarks(phases)),
+        )
+    ]
 
 
 def _passes(phases: tuple[RanksPhase, ...]) -> DataTable:

@@ -48,7 +48,16 @@ def trend_sections(runs: Sequence[StoredRun]) -> list[Section]:
     drawn = figure(trend, series(shown), "trend-plot", None, trend_table(shown))
     left_out = len(runs) - len(shown)
     others = (f"{left_out} older runs, or runs on other machines, are left out.",) if left_out else ()
-    return [Section("trend", "Trend", "Wall times of the benchmarks", trend_finding(shown), (drawn,), others)]
+    return [
+        Section(
+            anchor="trend",
+            short="Trend",
+            heading="Wall times of the benchmarks",
+            finding=trend_finding(shown),
+            board=(drawn,),
+            remarks=others,
+        )
+    ]
 
 
 def series(runs: Sequence[StoredRun]) -> dict[str, list[float | None]]:

@@ -68,14 +68,14 @@ def vocabulary(path: Path) -> Vocabulary:
     kinds = [int(Kind.NORMAL)] * len(pieces) if types is None else [int(kind) for kind in types]
     model, pre = _word(settings, "model"), _word(settings, "pre")
     return Vocabulary(
-        model,
-        pieces,
-        [0.0] * len(pieces) if scores is None else [float(score) for score in scores],
-        kinds,
-        _settings(settings, model, pre, pieces, kinds),
-        _flag(settings, "add_space_prefix", True),
-        tuple(merges) if isinstance(merges, list) else (),
-        pre,
+        model=model,
+        pieces=pieces,
+        scores=[0.0] * len(pieces) if scores is None else [float(score) for score in scores],
+        types=kinds,
+        settings=_settings(settings, model, pre, pieces, kinds),
+        add_space_prefix=_flag(settings, "add_space_prefix", True),
+        merges=tuple(merges) if isinstance(merges, list) else (),
+        pre=pre,
     )
 
 

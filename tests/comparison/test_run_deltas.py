@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from llamalab.comparison.own_runs import read_runs, run_of_record
+from llamalab.comparison.own_runs import run_of_record
 from llamalab.comparison.run_deltas import REST, PhaseDelta, bootstrap, compare_runs, differing, unmatched
+from llamalab.comparison.run_files import read_runs
 from llamalab.records.record import Pass, Record
 from llamalab.records.record_json import record_from_json
 from llamalab.records.run import OpTime, Run, RunPhase

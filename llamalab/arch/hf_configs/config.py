@@ -171,7 +171,8 @@ def _experts(config: dict[str, Any], family: Family, n_layers: int) -> Experts |
     plain = set(_given(config, "mlp_only_layers", ())) | set(range(min(first, n_layers)))
     dense = tuple(layer for layer in range(n_layers) if layer in plain or (layer + phase) % step)
     gated = "shared_expert_intermediate_size" in config and shared > 0
-    return Experts(number, config["num_experts_per_tok"], width, shared, gated, dense, **family.experts)
+    active, others = config["num_experts_per_tok"], family.experts
+    return Experts(number, active, width, shared, shared_gate=gated, dense_layers=dense, **others)
 
 
 def _rope_fields(config: dict[str, Any]) -> dict[str, Any]:

@@ -95,18 +95,18 @@ RELATIVES: dict[str, Family] = {
         also=_cohere_norms,
     ),
     "cohere2": Family(
-        {
+        defaults={
             "max_position_embeddings": 8192,
             "layer_norm_eps": 1e-5,
             "tie_word_embeddings": True,
             "sliding_window": 4096,
             "sliding_window_pattern": 4,
         },
-        _COHERE,
-        ATTENTION_BIASES,
-        last_of_each_is_full,
-        _COHERE_KEYS,
-        _full_layers_unrotated,
+        always=_COHERE,
+        biases=ATTENTION_BIASES,
+        full_layers=last_of_each_is_full,
+        keys=_COHERE_KEYS,
+        also=_full_layers_unrotated,
     ),
     "stablelm": Family(
         {"max_position_embeddings": 4096, "layer_norm_eps": 1e-5, "partial_rotary_factor": 0.25},

@@ -30,7 +30,14 @@ def reference_here(bench: BenchSettings, cases: Sequence[BenchCase], pace: Pace)
         roofs = reference_from(bench, record)
         pace.expect([roofs.predicted_s(case) for case in cases], calibration_s)
 
-    machine = Machine(bench.place, clock_for(bench.place), bench.dtype, None, bench.weight_dtype, bench.kernel_rows)
+    machine = Machine(
+        device=bench.place,
+        clock=clock_for(bench.place),
+        dtype=bench.dtype,
+        deadline=None,
+        weight_dtype=bench.weight_dtype,
+        kernel_rows=bench.kernel_rows,
+    )
     try:
         with torch_threads(bench.threads):
             record = measure_reference(

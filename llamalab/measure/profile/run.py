@@ -238,7 +238,7 @@ def _base(
     kept = kept_of(target.model)
     if reference is None:
         storage, rows = (kept.storage, kept.kernel_rows) if kept else (None, None)
-        machine = Machine(target.device, clock_for(target.device), target.dtype, None, storage, rows)
+        machine = Machine(target.device, clock_for(target.device), target.dtype, weight_dtype=storage, kernel_rows=rows)
         roofs = quick_roofs(machine, target.arch, progress=progress)
     else:
         roofs = reference.roofs

@@ -49,7 +49,8 @@ class LinkModel(NamedTuple):
     def arch(self, ranks: int) -> LlamaArch:
         """Its shape, with heads for every rank."""
         heads = max(8, ranks)
-        return LlamaArch(self.dim, self.layers, heads, heads, self.ffn_dim, self.dim, max_positions=2 * _PAST)
+        sizes = self.dim, self.layers, heads, heads, self.ffn_dim
+        return LlamaArch(*sizes, vocab_size=self.dim, max_positions=2 * _PAST)
 
 
 _PAST = 1024  # maximum positions: more than the tokens of any pass
@@ -179,7 +180,8 @@ def link_times(by_rank: list[list[LoggedRun]], ranks: int) -> list[LinkTime]:
         medians = [tuple(median(one[what][axis] for one in sweep) for axis in range(3)) for sweep in _sweeps(passes)]
         sending, waiting, compute = median_low(medians)
         link = _link_bytes(kind, buffer_bytes, ranks)
-        found.append(LinkTime(kind, buffer_bytes, link, sending, waiting, compute, calls[what]))
+        seconds = {"time_s": sending, "waiting_s": waiting, "compute_s": compute}
+        found.append(LinkTime(kind, buffer_bytes, link, calls=calls[what], **seconds))
     return found
 
 

@@ -143,7 +143,17 @@ def measure_report(
         kernel_rows = None if weight_dtype is None else kernel_rows_here(place, dtype, weight_dtype)
         products_here(place, dtype, arch, weight_dtype)  # stored: calibration and passes multiply by them
         roofs = roofs_of_report(
-            Machine(place, clock_for(place), dtype, probing, weight_dtype, kernel_rows), arch, scale, progress
+            Machine(
+                device=place,
+                clock=clock_for(place),
+                dtype=dtype,
+                deadline=probing,
+                weight_dtype=weight_dtype,
+                kernel_rows=kernel_rows,
+            ),
+            arch,
+            scale,
+            progress,
         )
         tokens = scale.prompt_tokens if named else prompt_that_fits(share, scale, roofs, deadline, batch)
         shape = ReportShape(batch, tokens, decoded_at(tokens, generate, context_tokens), kv_dtype, attention)
@@ -194,7 +204,14 @@ def _together(
     from llamalab.measure.ranks.run import measure_ranks
 
     work = SharedWork(
-        share.arch, base.dtype, shape.batch, shape.prompt, shape.context, shape.kv_dtype, shape.attention, base.kept
+        arch=share.arch,
+        dtype=base.dtype,
+        batch=shape.batch,
+        prompt_tokens=shape.prompt,
+        context_tokens=shape.context,
+        kv_dtype=shape.kv_dtype,
+        attention=shape.attention,
+        kept=base.kept,
     )
     try:
         run = measure_ranks(

@@ -33,7 +33,7 @@ WeightShape = tuple[int, int]
 SecondsOfWay = Callable[[str, int], float]
 
 _KIND = "llamalab-products"
-ROWS = (32, 128, 512)
+_MANY_ROWS = (32, 128, 512)
 _FEW_ROWS = (4, 16, 64)  # most rows of a streamed weight
 _LEAST_SIZE = 2**22  # of a matrix: calls dominate smaller ones
 _MOST_OUT = 8192  # of a trial: the rate of wider ones is the same
@@ -96,13 +96,13 @@ def chosen(orders: Sequence[str], dtype: str, seconds: SecondsOfWay) -> ShapePro
         return min(seconds(way, rows) for way in ([kept, kept + _WIDE] if widens else [kept]))
 
     def both(order: str) -> float:
-        return seconds(order, 1) * by_torch(order, ROWS[-1])
+        return seconds(order, 1) * by_torch(order, _MANY_ROWS[-1])
 
     order = orders[0]
     for other in orders[1:]:
         order = other if both(other) * _MARGIN < both(order) else order
     kept, wide_rows, streamed_rows = PLAIN if order == BY_LOOPS else order, None, 0
-    for rows in reversed(ROWS if widens else ()):
+    for rows in reversed(_MANY_ROWS if widens else ()):
         if seconds(kept + _WIDE, rows) * _MARGIN >= seconds(kept, rows):
             break
         wide_rows = rows
@@ -197,7 +197,7 @@ def _timed(shape: WeightShape, device: torch.device, dtype: str, clock: Clock) -
     def seconds(way: str, rows: int) -> float:
         if (way, rows) in found:
             return found[way, rows]
-        least = ROWS[0]  # one row is bound by memory, and does not predict many rows
+        least = _MANY_ROWS[0]  # one row is bound by memory, and does not predict many rows
         in_proportion_s = seconds(way, least) * rows / least if rows > least else 0.0
         if in_proportion_s > _LONGEST_S:
             found[way, rows] = in_proportion_s

@@ -41,7 +41,7 @@ class QuantisedLinear(nn.Module):
     ) -> "QuantisedLinear":
         """The layer of a weight's codes, where they are, for activations in `dtype`."""
         out, inner = codes.codes.shape
-        spot = Spot(codes.codes.device, dtype, codes.bits, out, inner, codes.group)
+        spot = Spot(device=codes.codes.device, dtype=dtype, bits=codes.bits, out=out, inner=inner, group=codes.group)
         kernel = kernel_for(spot, offsets=codes.offsets is not None)
         return cls(kernel.arrange(codes, dtype), kernel, storage, (out, inner), codes.group, dtype, bias_O)
 
@@ -65,7 +65,13 @@ class QuantisedLinear(nn.Module):
     def sharing(self, bias_O: nn.Parameter | None) -> "QuantisedLinear":
         """A layer with the same weight in memory and a bias of its own."""
         made = QuantisedLinear(
-            self.parts, self.kernel, self.storage, (self.out_features, self.in_features), self.group, self.dtype, bias_O
+            parts=self.parts,
+            kernel=self.kernel,
+            storage=self.storage,
+            shape=(self.out_features, self.in_features),
+            group=self.group,
+            dtype=self.dtype,
+            bias_O=bias_O,
         )
         made.kernel_rows = self.kernel_rows
         return made

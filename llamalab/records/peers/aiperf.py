@@ -30,9 +30,23 @@ def read(data: Any, name: str) -> list[Run]:
     context = round(prompt + (made or 0)) if prompt else None
     phases = []
     if (ttft_s := _seconds(data, "time_to_first_token")) is not None:
-        phases.append(RunPhase("TTFT", "prefill", ttft_s, (), 1, new, new))
+        phases.append(
+            RunPhase(
+                name="TTFT", kind="prefill", total_s=ttft_s, samples_s=(), batch=1, new_tokens=new, context_tokens=new
+            )
+        )
     if (itl_s := _seconds(data, "inter_token_latency")) is not None:
-        phases.append(RunPhase("ITL", "decode", itl_s, (), batch, 1, context))
+        phases.append(
+            RunPhase(
+                name="ITL",
+                kind="decode",
+                total_s=itl_s,
+                samples_s=(),
+                batch=batch,
+                new_tokens=1,
+                context_tokens=context,
+            )
+        )
     if (request_s := _seconds(data, "request_latency")) is not None:
         phases.append(RunPhase("request", "other", request_s))
     settings = {key: load[key] for key in ("concurrency", "request_rate", "request_count") if load.get(key) is not None}

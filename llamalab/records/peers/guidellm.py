@@ -36,10 +36,30 @@ def _run(benchmark: dict[str, Any], name: str, model: str | None) -> Run:
     ttft, itl = _center(metrics, "time_to_first_token_ms"), _center(metrics, "inter_token_latency_ms")
     if ttft:
         samples = _samples(benchmark, "time_to_first_token_ms")
-        phases.append(RunPhase("TTFT", "prefill", ttft * _MS, samples, 1, new, new))
+        phases.append(
+            RunPhase(
+                name="TTFT",
+                kind="prefill",
+                total_s=ttft * _MS,
+                samples_s=samples,
+                batch=1,
+                new_tokens=new,
+                context_tokens=new,
+            )
+        )
     if itl:
         samples = _samples(benchmark, "inter_token_latency_ms")
-        phases.append(RunPhase("ITL", "decode", itl * _MS, samples, batch, 1, context))
+        phases.append(
+            RunPhase(
+                name="ITL",
+                kind="decode",
+                total_s=itl * _MS,
+                samples_s=samples,
+                batch=batch,
+                new_tokens=1,
+                context_tokens=context,
+            )
+        )
     strategy = (benchmark.get("config") or benchmark.get("args") or {}).get("strategy") or {}
     settings = {key: value for key, value in strategy.items() if isinstance(value, str | int | float)}
     return Run(name, TOOL, tuple(phases), settings, model=model)

@@ -80,9 +80,25 @@ def _phase(row: dict[str, Any]) -> RunPhase:
     parts = [f"{kind}{size}" for kind, size in (("pp", prompt), ("tg", made)) if size]
     test = "+".join(parts) + (f" @ d{depth}" if depth else "")
     if made and not prompt:
-        return RunPhase(test, "decode", total_s / made, tuple(one / made for one in samples), 1, 1, depth + made)
+        return RunPhase(
+            name=test,
+            kind="decode",
+            total_s=total_s / made,
+            samples_s=tuple(one / made for one in samples),
+            batch=1,
+            new_tokens=1,
+            context_tokens=depth + made,
+        )
     kind = "prefill" if not made else "other"
-    return RunPhase(test, kind, total_s, tuple(samples), 1, prompt + made, depth + prompt + made)
+    return RunPhase(
+        name=test,
+        kind=kind,
+        total_s=total_s,
+        samples_s=tuple(samples),
+        batch=1,
+        new_tokens=prompt + made,
+        context_tokens=depth + prompt + made,
+    )
 
 
 def _of_text(text: str) -> list[dict[str, Any]]:

@@ -33,7 +33,17 @@ def read(data: Any, name: str) -> list[Run]:
     phases = []
     for key, label in (("prefill", "prefill"), ("forward", "prefill")):
         if times := _values(report, key):
-            phases.append(RunPhase(key, label, sum(times) / len(times), tuple(times), batch, prompt, prompt))
+            phases.append(
+                RunPhase(
+                    name=key,
+                    kind=label,
+                    total_s=sum(times) / len(times),
+                    samples_s=tuple(times),
+                    batch=batch,
+                    new_tokens=prompt,
+                    context_tokens=prompt,
+                )
+            )
     phases += _decode(report, batch, prompt, made)
     settings = {
         key: backend[key] for key in ("name", "torch_dtype", "attn_implementation", "device") if backend.get(key)
@@ -61,7 +71,17 @@ def _decode(report: dict[str, Any], batch: int, prompt: int | None, made: int | 
     """The time of a token: from `per_token`, else from `decode` over the tokens after the prefill's."""
     context = prompt + made if prompt and made else None
     if times := _values(report, "per_token"):
-        return [RunPhase("per_token", "decode", sum(times) / len(times), tuple(times), batch, 1, context)]
+        return [
+            RunPhase(
+                name="per_token",
+                kind="decode",
+                total_s=sum(times) / len(times),
+                samples_s=tuple(times),
+                batch=batch,
+                new_tokens=1,
+                context_tokens=context,
+            )
+        ]
     times = _values(report, "decode")
     if not times:
         return []
@@ -69,7 +89,17 @@ def _decode(report: dict[str, Any], batch: int, prompt: int | None, made: int | 
     if steps is None:
         return [RunPhase("decode", "other", sum(times) / len(times), tuple(times), batch)]
     each = tuple(one / steps for one in times)
-    return [RunPhase("decode", "decode", sum(each) / len(each), each, batch, 1, context)]
+    return [
+        RunPhase(
+            name="decode",
+            kind="decode",
+            total_s=sum(each) / len(each),
+            samples_s=each,
+            batch=batch,
+            new_tokens=1,
+            context_tokens=context,
+        )
+    ]
 
 
 def _values(report: dict[str, Any], phase: str) -> list[float]:

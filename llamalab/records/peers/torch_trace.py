@@ -141,14 +141,14 @@ def _phase(
         return RunPhase("step" if samples else "trace", "other", total_s, samples, ops=ops, calls=len(calls) or None)
     context = max(call.context_tokens for call in calls)
     return RunPhase(
-        shape.kind,
-        shape.kind,
-        total_s,
-        samples,
-        shape.batch,
-        shape.new_tokens,
-        context,
-        ops,
+        name=shape.kind,
+        kind=shape.kind,
+        total_s=total_s,
+        samples_s=samples,
+        batch=shape.batch,
+        new_tokens=shape.new_tokens,
+        context_tokens=context,
+        ops=ops,
         calls=len(calls) // steps,
     )
 

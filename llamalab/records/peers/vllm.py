@@ -45,7 +45,16 @@ def _phases(data: dict[str, Any]) -> list[RunPhase]:
         return [RunPhase("latency", "other", float(data["avg_latency"]), tuple(map(float, data["latencies"])))]
     if "elapsed_time" in data:
         tokens = int(data["total_num_tokens"])
-        return [RunPhase("throughput", "other", float(data["elapsed_time"]), (), 1, tokens)]
+        return [
+            RunPhase(
+                name="throughput",
+                kind="other",
+                total_s=float(data["elapsed_time"]),
+                samples_s=(),
+                batch=1,
+                new_tokens=tokens,
+            )
+        ]
     completed = int(data["completed"])
     prompt = round(int(data["total_input_tokens"]) / completed)
     made = round(int(data["total_output_tokens"]) / completed)
@@ -54,12 +63,32 @@ def _phases(data: dict[str, Any]) -> list[RunPhase]:
     ttfts = tuple(float(one) for one in data.get("ttfts") or () if float(one) > 0)
     phases = []
     if data.get("mean_ttft_ms"):  # --percentile-metrics may omit either
-        phases.append(RunPhase("TTFT", "prefill", float(data["mean_ttft_ms"]) * _MS, ttfts, 1, prompt, prompt))
+        phases.append(
+            RunPhase(
+                name="TTFT",
+                kind="prefill",
+                total_s=float(data["mean_ttft_ms"]) * _MS,
+                samples_s=ttfts,
+                batch=1,
+                new_tokens=prompt,
+                context_tokens=prompt,
+            )
+        )
     if made > 1 and data.get("mean_tpot_ms"):
         # The mean between tokens of each request: tokens of one request are not independent samples.
         between = tuple(mean(map(float, one)) for one in data.get("itls") or () if one and any(one))
         tpot_s = float(data["mean_tpot_ms"]) * _MS
-        phases.append(RunPhase("TPOT", "decode", tpot_s, between, batch, 1, prompt + made))
+        phases.append(
+            RunPhase(
+                name="TPOT",
+                kind="decode",
+                total_s=tpot_s,
+                samples_s=between,
+                batch=batch,
+                new_tokens=1,
+                context_tokens=prompt + made,
+            )
+        )
     return phases
 
 

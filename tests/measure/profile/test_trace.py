@@ -20,7 +20,7 @@ import pytest
 
 from llamalab.analytic.ops import forward_ops
 from llamalab.analytic.pass_shape import PassShape
-from llamalab.comparison.own_runs import read_runs
+from llamalab.comparison.run_files import read_runs
 from llamalab.errors import InputError
 from llamalab.measure.profile.run import measure_profile
 from llamalab.measure.profile.trace import trace_path, trace_writer

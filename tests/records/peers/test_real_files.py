@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from llamalab.comparison.own_runs import read_runs
+from llamalab.comparison.run_files import read_runs
 from llamalab.records.peers import read_peer
 from llamalab.records.run import Run
 

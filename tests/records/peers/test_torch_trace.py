@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from llamalab.comparison.own_runs import read_runs
+from llamalab.comparison.run_files import read_runs
 from llamalab.errors import FormatError
 from llamalab.records.peers import runs_of_text
 from llamalab.records.peers.trace_file import scan_text
