@@ -7,7 +7,7 @@ highest sum of what torch's allocator handed out in it, against `llamalab tune`'
 the loss, the feed-forward, the scores or the update. bar 3 %. oneDNN's scratch for a product in a half type, which is
 this CPU's and no part of a device's sum, is probed and added where the largest moment is a product.
 
-With --shared also steps on two ranks (experiments.common.sharded): the fullest rank's bytes against ZeRO 1 and 3,
+With --shared also steps of two ranks (experiments.common.sharded): the fullest rank's bytes against ZeRO 1 and 3,
 tensor and pipeline parallelism of `llamalab tune`. Shares of more devices are held against published tables
 (tests/analytic/test_published_*). Offload and paged states need a device beside the host, and are not run.
 

@@ -5,9 +5,13 @@
     tensor     DTensor: q, k, v, gate, up and tables by outputs, o and down by inputs
     pipeline   two stages of torch.distributed.pipelining, one forward one backward
 
-Ranks talk by gloo. What is counted are tensors on a rank's CPU, as on a device's memory; gloo's buffers are not.
+All that torch's allocator hands out on a rank is counted from before its model is built, so that buckets and buffers
+that outlast a step are in the sum. Ranks of zero-1 and pipeline talk by gloo, whose thread lets go of a buffer when it
+next gets a turn, on a busy CPU a step later: of several steps the least is what one takes. The messages of zero-3 and
+tensor are allocated and not sent (torch's fake process group): gloo copies each, as no device does.
 """
 
+import gc
 import tempfile
 from functools import partial
 from typing import Any
@@ -16,17 +20,20 @@ import torch
 from torch import distributed, nn
 from torch.distributed.tensor import DTensor
 from torch.multiprocessing import spawn
+from torch.testing._internal.distributed.fake_pg import FakeStore
 
 from experiments.common.tuned import Taken, hugging_face
 from llamalab.analytic.tuning import Tuning
-from llamalab.measure.device.peak_memory import allocation_peak
+from llamalab.measure.device.profiler import profiling
 
-RANKS = 2
+RANKS, STEPS = 2, 5  # of which the first has the states of the optimiser made
+_STEP = "a whole step"  # its name among the profiler's events
+COPIED = ("zero-3", "tensor")  # ways whose messages gloo would copy, and hold as long as its threads please
 WAYS = ("zero-1", "zero-3", "tensor", "pipeline")
 
 
 def shared_step(step: Tuning, way: str) -> Taken:
-    """What the fullest rank holds in the second step that it takes."""
+    """What the fullest rank holds in a step after its first."""
     with tempfile.TemporaryDirectory() as folder:
         spawn(_rank, (step, way, folder), nprocs=RANKS)
         held = [Taken(*torch.load(f"{folder}/{rank}.pt")) for rank in range(RANKS)]
@@ -36,28 +43,42 @@ def shared_step(step: Tuning, way: str) -> Taken:
 def _rank(rank: int, step: Tuning, way: str, folder: str) -> None:
     torch.set_num_threads(1)
     torch.manual_seed(0)
-    distributed.init_process_group("gloo", init_method=f"file://{folder}/meet", rank=rank, world_size=RANKS)
+    if way in COPIED:
+        distributed.init_process_group("fake", store=FakeStore(), rank=rank, world_size=RANKS)
+    else:
+        distributed.init_process_group("gloo", init_method=f"file://{folder}/meet", rank=rank, world_size=RANKS)
     kind = torch.float32 if step.dtype == "fp32" else torch.bfloat16
-    model = hugging_face(step.arch, "sdpa").to(kind).train()
-    model, update, run = {"zero-1": _zero_1, "zero-3": _zero_3, "tensor": _tensor, "pipeline": _pipeline}[way](
-        model, step, rank
-    )
-
-    def whole() -> None:
-        run()
-        update.step()
-        update.zero_grad(set_to_none=True)
-
-    whole()
-    peak = allocation_peak(whole)
-    assert peak is not None
+    with profiling(memory=True) as profile:
+        model = hugging_face(step.arch, "sdpa").to(kind).train()
+        ways = {"zero-1": _zero_1, "zero-3": _zero_3, "tensor": _tensor, "pipeline": _pipeline}
+        model, update, run = ways[way](model, step, rank)
+        gc.collect()  # what was shared out lies in cycles
+        for _ in range(STEPS):
+            with torch.profiler.record_function(_STEP):
+                run()
+                update.step()
+                update.zero_grad(set_to_none=True)
+    peak = min(_step_peaks(profile.kineto_results.events())[1:])
     weights = [_local(weight) for weight in model.parameters()]
     own = getattr(update, "optim", update)  # the part of a ZeroRedundancyOptimizer that is this rank's
     states = [_local(v) for state in own.state.values() for v in state.values() if isinstance(v, torch.Tensor)]
     sizes = {one.untyped_storage().data_ptr(): one.untyped_storage().nbytes() for one in (*weights, *states)}
-    torch.save((sum(sizes.values()), peak, sum(one.numel() for one in weights)), f"{folder}/{rank}.pt")
+    resident = sum(sizes.values())
+    torch.save((resident, peak - resident, sum(one.numel() for one in weights)), f"{folder}/{rank}.pt")
     distributed.barrier()
     distributed.destroy_process_group()
+
+
+def _step_peaks(events: list[Any]) -> list[int]:
+    """The highest sum of live bytes in each step, of all that was allocated since the first event."""
+    steps = sorted((one.start_ns(), one.start_ns() + one.duration_ns()) for one in events if one.name() == _STEP)
+    peaks, held = [0] * len(steps), 0
+    for event in sorted((one for one in events if one.name() == "[memory]"), key=lambda one: one.start_ns()):
+        held += event.nbytes()
+        for turn, (start, end) in enumerate(steps):
+            if start <= event.start_ns() <= end:
+                peaks[turn] = max(peaks[turn], held)
+    return peaks
 
 
 def _local(tensor: torch.Tensor) -> torch.Tensor:

@@ -13,8 +13,10 @@ from llamalab.analytic.packing import taught_tokens
 from llamalab.analytic.params import weights
 from llamalab.analytic.pass_shape import PassShape
 from llamalab.analytic.saved_activations import Kept
-from llamalab.analytic.step_memory import LargestMoment, Lent, largest_moment
+from llamalab.analytic.shared_steps import Lent
+from llamalab.analytic.step_memory import LargestMoment, largest_moment
 from llamalab.analytic.training import training_flops
+from llamalab.analytic.training_margin import Margin, training_margin
 from llamalab.analytic.tuned_weights import (
     Stage,
     bytes_each,
@@ -49,6 +51,16 @@ class Held(NamedTuple):
     def total_bytes(self) -> int:
         """All of it on the device."""
         return sum(self[:-1])
+
+    @property
+    def margin(self) -> Margin:
+        """What must be free beside it."""
+        return training_margin(self.total_bytes, self.gathered_bytes + self.activation_bytes)
+
+    @property
+    def safe_bytes(self) -> int:
+        """The memory in which the step is stated to fit: the sum and its margin."""
+        return self.total_bytes + self.margin.total_bytes
 
 
 class Work(NamedTuple):
@@ -120,21 +132,15 @@ def _held(step: Tuning, stage: Stage) -> tuple[Held, LargestMoment]:
 
 
 def _lent_bytes(step: Tuning, stage: Stage) -> Lent:
-    """Bytes gathered by stage 3, as in fully_shard (FSDP2) of each block.
-
-    Embedding, head and last norm until the end of the backward pass; a block in use, and the next in transfer. Between
-    two blocks the next is copied out of its transfer beside the gradients in reduction, which gloo copies once more.
-    """
+    """Bytes gathered by stage 3, as in fully_shard (FSDP2) of each block."""
     if step.zero < 3 or step.data_parallel == 1:
         return Lent()
     half, arch = bytes_each(step), step.arch
     outside = sum(
         one.parameters * stage.share(one, arch) for one in weights(arch) if not one.name.startswith("layers.")
     )
-    block, always = half * largest_block_parameters(step), half * outside // step.tensor_parallel
-    if step.method != "full":
-        return Lent(always + block, always + 2 * block, always + 2 * block)
-    return Lent(always + block, always + 2 * block, always + (3 + step.on_cpu) * block, 2 * always)
+    block, trained = half * largest_block_parameters(step), step.method == "full"
+    return Lent(half * outside // step.tensor_parallel, block, block * trained)
 
 
 def _shape(step: Tuning) -> PassShape:

@@ -40,7 +40,7 @@ StorageLayout = Callable[[int, int], int]  # bytes of a matrix of (rows out, col
 
 
 def hf_storage(config: dict[str, Any], arch: LlamaArch) -> HfStorage | None:
-    """The storage of a config's weights; None where it has no quantization_config.
+    """The storage of a config's weights; None where it has no quantization_config, or one whose weights are plain.
 
     Raises UnavailableError for a method that is not known.
 
@@ -50,7 +50,14 @@ def hf_storage(config: dict[str, Any], arch: LlamaArch) -> HfStorage | None:
     3893862400
     """
     said = config.get("quantization_config")
+    if said is None:
+        return None
     if not isinstance(said, dict):
+        raise UnavailableError(
+            f"quantization_config must be an object with a quant_method; got {said!r}",
+            hint="name the weights' storage with {weight_dtype}",
+        )
+    if said.get("quant_method") == "compressed-tensors" and said.get("format") == "dense":
         return None
     kind, layout = _layout(said)
     kept_in = {"float32": "fp32", "float16": "fp16"}.get(str(config.get("torch_dtype") or config.get("dtype")), "bf16")
@@ -67,6 +74,8 @@ def hf_storage(config: dict[str, Any], arch: LlamaArch) -> HfStorage | None:
             elements += quantised * each
         total += size
         layers += size if weight.name.startswith("layers.") else 0
+    scales = arch.n_layers * _cache_scales_bytes(said)
+    total, layers = total + scales, layers + scales
     if not elements:
         raise UnavailableError("quantization_config must quantise some matrix; it leaves out all of them")
     table = storage_bytes(weights(arch)[0].parameters, kept_in)
@@ -85,6 +94,13 @@ def _quantised_count(weight: Weight, left_out: list[str], said: dict[str, Any]) 
     layers = weight.count if plain in _NAMES else 1
     kept = sum(not _is_named(f"model.layers.{layer}.{known}", left_out) for layer in range(layers))
     return kept * (weight.count // layers)
+
+
+def _cache_scales_bytes(said: dict[str, Any]) -> int:
+    """A scale for keys and one for values of a layer, where the cache is quantised too."""
+    if said.get("quant_method") == "compressed-tensors" and said.get("kv_cache_scheme"):
+        return 2 * 2
+    return 2 * 4 if said.get("quant_method") == "modelopt" and said.get("kv_cache_quant_algo") == "FP8" else 0
 
 
 def _is_named(module: str, left_out: list[str]) -> bool:
@@ -161,50 +177,74 @@ def _bitsandbytes(said: dict[str, Any]) -> tuple[str, StorageLayout]:
 
 
 def _fp8(method: str, said: dict[str, Any]) -> tuple[str, StorageLayout]:
-    block = said.get("weight_block_size")
-    if method == "modelopt" and "FP8" not in str(said.get("quant_algo", "FP8")):
+    """One byte a code, and scales in fp32: of a row, a block or a matrix, and one of its inputs where that is fixed."""
+    block, algorithm = said.get("weight_block_size"), said.get("quant_algo", "FP8")
+    if method == "modelopt" and algorithm not in ("FP8", "NVFP4"):
         raise UnavailableError(
-            f"quant_algo of modelopt must be FP8; got {said.get('quant_algo')!r}",
+            f"quant_algo of modelopt must be FP8 or NVFP4; got {algorithm!r}",
             hint="name the weights' storage with {weight_dtype}",
         )
-    if isinstance(block, list | tuple) and len(block) == 2 and all(type(size) is int and size > 0 for size in block):
+    if method == "modelopt" and algorithm == "NVFP4":
+        return "modelopt float4, groups of 16", lambda rows, columns: _float4(rows, columns, 16) + 4 + 4
+    inputs = 4 * (method == "modelopt" or said.get("activation_scheme") == "static")
+    if block is not None:
+        if not (isinstance(block, list | tuple) and len(block) == 2 and all(map(_is_size, block))):
+            raise UnavailableError(f"weight_block_size of quantization_config must be two whole numbers; got {block!r}")
         tall, wide = block
         return (
             f"fp8, blocks of {tall} × {wide}",
-            lambda rows, columns: rows * columns + 4 * -(-rows // tall) * -(-columns // wide),
+            lambda rows, columns: rows * columns + 4 * -(-rows // tall) * -(-columns // wide) + inputs,
         )
     by_row = method == "fbgemm-fp8"
     return (
         f"fp8, one scale a {'row' if by_row else 'matrix'}",
-        lambda rows, columns: rows * columns + (4 * rows if by_row else 8),
+        lambda rows, columns: rows * columns + (4 * rows if by_row else 4 + inputs),
     )
+
+
+def _is_size(value: object) -> bool:
+    return type(value) is int and value > 0
+
+
+def _float4(rows: int, columns: int, group: int) -> int:
+    """Two codes a byte, and a scale of one byte for each group."""
+    return -(-rows * columns // 2) + rows * _groups(columns, group)
 
 
 def _compressed(said: dict[str, Any]) -> tuple[str, StorageLayout]:
     """Of the group whose targets are the linear layers; several groups take the first that has weights."""
-    groups = said.get("config_groups")
-    rows_of = (
-        [group.get("weights") for group in groups.values() if isinstance(group, dict)]
-        if isinstance(groups, dict)
-        else []
-    )
-    group_weights = next((one for one in rows_of if isinstance(one, dict)), None)
-    if group_weights is None:
+    groups, sparsity = said.get("config_groups"), said.get("sparsity_config")
+    forms = [said.get("format"), sparsity.get("format") if isinstance(sparsity, dict) else None]
+    if sparse := next((one for one in map(str, forms) if "sparse" in one or "24" in one), None):
+        raise UnavailableError(
+            f"format of compressed-tensors must be of dense matrices; got {sparse}",
+            hint="name the weights' storage with {weight_dtype}",
+        )
+    each = [group for group in groups.values() if isinstance(group, dict)] if isinstance(groups, dict) else []
+    first = next((group for group in each if isinstance(group.get("weights"), dict)), None)
+    if first is None:
         raise UnavailableError("config_groups of compressed-tensors must tell how weights are stored; none does")
-    bits, strategy = _number(group_weights, "num_bits", 8), str(group_weights.get("strategy") or "tensor")
-    group = _number(group_weights, "group_size", 128) if group_weights.get("group_size") is not None else -1
+    weights_as, inputs_as = first["weights"], first.get("input_activations")
+    bits, strategy = _number(weights_as, "num_bits", 8), str(weights_as.get("strategy") or "tensor")
+    group = _number(weights_as, "group_size", 128) if weights_as.get("group_size") is not None else -1
     packed = bits < 8 or "pack" in str(said.get("format"))
-    floats = group_weights.get("type") == "float"
-    zeros = group_weights.get("symmetric") is False
+    floats, zeros = weights_as.get("type") == "float", weights_as.get("symmetric") is False
+    fixed_inputs = isinstance(inputs_as, dict) and not inputs_as.get("dynamic")
+    block = weights_as.get("block_structure")
+    if strategy == "block" and not (isinstance(block, list) and len(block) == 2 and all(map(_is_size, block))):
+        raise UnavailableError(f"block_structure of compressed-tensors must be two whole numbers; got {block!r}")
 
     def layout(rows: int, columns: int) -> int:
         groups = _groups(columns, group)
+        if packed and floats:  # nvfp4 has fp32 scales of its scales, one of the matrix and one of its inputs
+            nested = 4 * (1 + isinstance(inputs_as, dict)) if strategy == "tensor_group" else 0
+            return _float4(rows, columns, group) + nested
         scales = {"tensor": 1, "channel": rows}.get(strategy, rows * groups)
-        if packed and floats:  # nvfp4: two codes a byte, fp8 scales, a scale of scales
-            return -(-rows * columns * bits // 8) + scales + 4
+        if strategy == "block":
+            scales = -(-rows // block[0]) * -(-columns // block[1])
         codes = 4 * rows * -(-columns * bits // 32) if packed else rows * columns
         zero_bytes = (4 * -(-rows * bits // 32) * groups if packed else scales) if zeros else 0
-        return codes + 2 * scales + zero_bytes + (16 if packed else 0)
+        return codes + 2 * (scales + fixed_inputs) + zero_bytes + (16 if packed else 0)
 
     shared = f"groups of {group}" if strategy == "group" or group > 0 else f"a scale a {strategy}"
     return f"compressed-tensors {'float' if floats else 'int'}{bits}, {shared}", layout

@@ -9,30 +9,13 @@ optimiser.
 
 from llamalab.analytic.lora import Lora
 from llamalab.analytic.saved_activations import INDEX_BYTES, Kept
+from llamalab.analytic.shared_steps import NOTHING_LENT, Lent, beside_passes, received_bytes
 from llamalab.analytic.step_sizes import StepSizes
 from llamalab.analytic.tuned_weights import Stage
 from llamalab.startup.hints import NamedTuple
 from llamalab.units import storage_bytes
 
 BEFORE_BLOCKS = ("loss", "last norm")  # moments of the backward pass before the first block
-
-
-class Lent(NamedTuple):
-    """Bytes that weights shared out are gathered in, at each moment of the backward pass.
-
-    before: ahead of the first block
-    inside: during a block
-    between: as a block is gathered while the gradients of the one behind it are given to their owners
-    tables: as those of the tables are
-    """
-
-    before: int = 0
-    inside: int = 0
-    between: int = 0
-    tables: int = 0
-
-
-NOTHING_LENT = Lent()
 
 
 class LargestMoment(NamedTuple):
@@ -73,7 +56,7 @@ def largest_moment(
         written_out: bytes of the largest quantised matrix, widened.
         widens: whether a sum of a half and an fp32 tensor copies the first to fp32: on a CPU, not on CUDA, and not
             where adapters of a quantised base narrow their output first.
-        lent: bytes that weights shared out are gathered in.
+        lent: what weights shared out are gathered in.
     """
     arch, dtype, fused = kept.arch, kept.dtype, kept.implementation == "fused"
     sizes = StepSizes(kept, lora, dora, widens and not written_out)
@@ -84,7 +67,9 @@ def largest_moment(
     idle = sizes.idle_in_first_block() if frozen_input and recompute == "none" else 0
     all_blocks = stage.in_flight * (stage.layers * stored - idle)
     head = sizes.head() if stage.last else 0
+    received = received_bytes(kept, stage)
     once = kept.once() - kept.rows * INDEX_BYTES + (kept.mask() if recompute != "none" else 0)
+    once += received + beside_passes(kept, stage)
     logits = storage_bytes(kept.rows * kept.part.vocab_size, "fp32")
     head_grads = 0 if lora or not stage.last else storage_bytes(arch.vocab_size // kept.ranks * arch.dim, dtype)
     block_grads = max(0, gradient_bytes - head_grads) // max(stage.layers, 1)
@@ -94,9 +79,9 @@ def largest_moment(
     loss = start + once + all_blocks + head + made
     wide = storage_bytes(kept.rows * arch.dim, "fp32")
     norm = start + once + all_blocks + head - (0 if fused else logits) + 4 * wide + (x if lora else 0)
-    ffn = rebuilt + x + sizes.ffn_backward()
-    last = (start or head_grads) + once + all_blocks + ffn + sizes.w2_gradient()
-    first = (start or gradient_bytes - block_grads) + once + stored - idle + ffn + sizes.w2_gradient()
+    ffn = rebuilt + x + sizes.ffn_backward(accumulates=bool(start))
+    last = (start or head_grads) + once + all_blocks + ffn
+    first = (start or gradient_bytes - block_grads) + once + stored - idle + ffn
     scores, later, qkv_grads = sizes.scores_backward(), sizes.after_scores(), sizes.qkv_gradients()
     at_scores = (x if recompute == "full" else 0) + block - later + x + scores
     last_scores = (start or head_grads + block_grads - qkv_grads) + once + all_blocks - stored + at_scores
@@ -105,9 +90,11 @@ def largest_moment(
     beside = storage_bytes(kept.rows * kept.part.ffn_dim, dtype) + streams * x
     written = start + once + all_blocks + rebuilt + written_out + beside
     written_first = (start or gradient_bytes - block_grads) + once + stored + rebuilt - idle + written_out + beside
-    update = gradient_bytes + update_bytes
+    update = received + gradient_bytes + update_bytes
     adapter = start + once + all_blocks + rebuilt + sizes.magnitudes()
-    tied = gradient_bytes + (3 if kept_gradients else 2) * head_grads * (arch.tied_embeddings and stage.first)
+    tied = (
+        received + gradient_bytes + (3 if kept_gradients else 2) * head_grads * (arch.tied_embeddings and stage.first)
+    )
     moments = {
         **({"loss": loss, "last norm": norm} if stage.last else {}),
         "last block": last,
@@ -118,9 +105,17 @@ def largest_moment(
         **({"last scores": last_scores, "first scores": first_scores} if scores else {}),
         **({"quantised": written, "first quantised": written_first} if written_out else {}),
     }
-    lends = {name: lent.before if name in BEFORE_BLOCKS else lent.inside for name in moments} | {"update": 0}
-    if lent.between:
-        moments |= {"next block": (start or gradient_bytes - block_grads) + once + stored + x, "tables": gradient_bytes}
-        lends |= {"next block": lent.between, "tables": lent.tables}
+    ahead, during = lent.always + lent.block, lent.always + 2 * lent.block
+    lends = {name: ahead if name in BEFORE_BLOCKS else during for name in moments} | {"update": 0}
+    if lent.block:
+        reduced = start or max(0, gradient_bytes - 2 * block_grads)
+        inner = (start or head_grads + block_grads) + once + all_blocks - stored + ffn
+        moments |= {
+            "next block": reduced + once + min(2, stage.layers) * stored + x,
+            "gradients of a block": reduced + once + stored + x,
+            "inner block": inner,
+            "tables": gradient_bytes,
+        }
+        lends |= lent.between_blocks(stage.layers)
     name = max(moments, key=lambda one: moments[one] + lends[one])
     return LargestMoment(name, moments[name] + lends[name], lends[name])

@@ -132,11 +132,16 @@ class StepSizes:
         wide = 1 if self.kept.implementation == "fused" else 2
         return self.kept.head() - wide * self._of(self.kept.arch.dim)
 
-    def ffn_backward(self) -> int:
-        """Gradients of product, silu(gate) and up at once; the product that was kept has gone by then.
+    def ffn_backward(self, *, accumulates: bool) -> int:
+        """Gradients of product, silu(gate) and up at once, and of w2; the product that was kept has gone by then.
 
-        Those of adapters on half weights are fp32: a copy of what comes in, and the base's output widened to be added.
+        Where the gradient of w2 is added to one that is there, it has gone too: it was beside the first of them.
         """
+        held, w2 = self._ffn_gradients(), self._w2_gradient()
+        return max(held, self._of(self.kept.part.ffn_dim) + w2) if accumulates else held + w2
+
+    def _ffn_gradients(self) -> int:
+        """Those of adapters on half weights are fp32: a copy of what comes in, and the base's output widened."""
         rows, width = self.kept.rows, self.kept.part.ffn_dim
         targets = set(TARGETS if self.lora is None else self.lora.targets)
         adapters = self.lora is not None and self.narrow
@@ -148,6 +153,6 @@ class StepSizes:
             held += storage_bytes(rows * (width * self.widens + dim), "fp32") + self._of(dim)
         return held
 
-    def w2_gradient(self) -> int:
+    def _w2_gradient(self) -> int:
         """That of one matrix of the feed-forward."""
         return 0 if self.lora else storage_bytes(self.kept.arch.dim * self.kept.part.ffn_dim, self.kept.dtype)

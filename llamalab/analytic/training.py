@@ -21,6 +21,7 @@ from llamalab.analytic.parallel import elements_on_rank, shard
 from llamalab.analytic.params import weights
 from llamalab.analytic.pass_shape import PassShape
 from llamalab.analytic.saved_activations import Kept
+from llamalab.analytic.training_margin import Margin, training_margin
 from llamalab.arch import LlamaArch
 from llamalab.errors import UnknownNameError
 from llamalab.startup.hints import NamedTuple
@@ -42,6 +43,16 @@ class TrainingMemory(NamedTuple):
     def total_bytes(self) -> int:
         """All of it."""
         return sum(self)
+
+    @property
+    def margin(self) -> Margin:
+        """What must be free beside it."""
+        return training_margin(self.total_bytes, self.activation_bytes)
+
+    @property
+    def safe_bytes(self) -> int:
+        """The memory in which the step is stated to fit: the sum and its margin."""
+        return self.total_bytes + self.margin.total_bytes
 
 
 class TrainingFlops(NamedTuple):

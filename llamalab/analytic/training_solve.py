@@ -64,7 +64,7 @@ def solved_training(solve: str, step: TrainingStep, memory_bytes: int) -> Traini
 
 
 def _fits(step: TrainingStep, memory_bytes: int) -> bool:
-    return step.memory.total_bytes <= whole(memory_bytes, "memory_bytes", most=MOST_MEMORY_BYTES)
+    return step.memory.safe_bytes <= whole(memory_bytes, "memory_bytes", most=MOST_MEMORY_BYTES)
 
 
 def _largest(of: Callable[[int], TrainingStep], memory_bytes: int) -> TrainingStep | None:
@@ -89,18 +89,20 @@ def _shared(step: TrainingStep) -> Iterator[TrainingStep]:
 def check_training_fits(step: TrainingStep, memory_bytes: int, where: str) -> None:
     """Raises DoesNotFitError with the missing bytes and with what would fit."""
     if not _fits(step, memory_bytes):
-        raise step_too_large(
-            step.memory.total_bytes, memory_bytes, where, training_changes_that_fit(step, memory_bytes)
-        )
+        held, changes = step.memory, training_changes_that_fit(step, memory_bytes)
+        raise step_too_large(held.total_bytes, held.margin.total_bytes, memory_bytes, where, changes)
 
 
-def step_too_large(held_bytes: int, memory_bytes: int, where: str, changes: list[str]) -> DoesNotFitError:
+def step_too_large(
+    held_bytes: int, margin_bytes: int, memory_bytes: int, where: str, changes: list[str]
+) -> DoesNotFitError:
     """The refusal of a step, with the missing bytes and single changes with which it would fit."""
-    short = held_bytes - memory_bytes
+    short = held_bytes + margin_bytes - memory_bytes
     found = changes or ["a smaller model, QLoRA (llamalab tune) or more memory: no single change is enough"]
     return DoesNotFitError(
-        f"the step must fit into {where}: it holds {format_bytes(held_bytes)} of {format_bytes(memory_bytes)}, "
-        f"{format_bytes(short)} ({short:,} bytes) too much; try {'; '.join(found)}"
+        f"the step must fit into {where}: it holds {format_bytes(held_bytes)} and needs "
+        f"{format_bytes(margin_bytes)} of margin in {format_bytes(memory_bytes)}, {format_bytes(short)} "
+        f"({short:,} bytes) too much; try {'; '.join(found)}"
     )
 
 

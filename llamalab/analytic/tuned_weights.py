@@ -17,13 +17,15 @@ TABLES = (EMBEDDING, "output.weight")
 class Stage(NamedTuple):
     """What a device of a pipeline has of the model: so many blocks, and what comes before or after them all.
 
-    `in_flight` are the passes whose activations it keeps at once, one forward one backward (Narayanan et al. 2021).
+    `in_flight` of its `passes` are those whose activations it keeps at once, one forward one backward (Narayanan et
+    al. 2021).
     """
 
     layers: int
     in_flight: int
     first: bool
     last: bool
+    passes: int = 1
 
     def share(self, weight: Weight, arch: LlamaArch) -> int:
         """Occurrences of a weight on this stage, the fullest of its kind."""
@@ -42,7 +44,10 @@ def stages(step: Tuning) -> tuple[Stage, ...]:
     if step.pipeline_parallel == 1:
         return (Stage(layers, 1, first=True, last=True),)
     waiting = min(step.pipeline_parallel, step.accumulate)
-    return Stage(layers, waiting, first=True, last=False), Stage(layers, 1, first=False, last=True)
+    return tuple(
+        Stage(layers, waiting if first else 1, first=first, last=not first, passes=step.accumulate)
+        for first in (True, False)
+    )
 
 
 def trained_parameters(step: Tuning) -> int:

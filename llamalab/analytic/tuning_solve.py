@@ -18,8 +18,9 @@ SMALLER_STATES = ("adamw", "adamw-8bit", "adafactor")  # optimisers with smaller
 def check_tuning_fits(step: Tuning, memory_bytes: int, where: str) -> Held:
     """Memory of a device. Raises DoesNotFitError with the missing bytes and the changes that would fit."""
     held = tuning_memory(step)
-    if held.total_bytes > whole(memory_bytes, "memory_bytes", most=MOST_MEMORY_BYTES):
-        raise step_too_large(held.total_bytes, memory_bytes, where, step_changes_that_fit(step, memory_bytes))
+    if held.safe_bytes > whole(memory_bytes, "memory_bytes", most=MOST_MEMORY_BYTES):
+        changes = step_changes_that_fit(step, memory_bytes)
+        raise step_too_large(held.total_bytes, held.margin.total_bytes, memory_bytes, where, changes)
     return held
 
 
@@ -42,8 +43,8 @@ def _changes(step: Tuning) -> Iterator[tuple[str, Tuning]]:
 
 
 def tuning_fits(step: Tuning, memory_bytes: int) -> bool:
-    """Whether a device's memory has room for the step."""
-    return tuning_memory(step).total_bytes <= whole(memory_bytes, "memory_bytes", most=MOST_MEMORY_BYTES)
+    """Whether a device's memory has room for the step and its margin."""
+    return tuning_memory(step).safe_bytes <= whole(memory_bytes, "memory_bytes", most=MOST_MEMORY_BYTES)
 
 
 def largest_tuning_batch(step: Tuning, memory_bytes: int) -> int:

@@ -47,6 +47,7 @@ _COLUMNS = (
     Column("optimizer_bytes", "AdamW", format_bytes),
     Column("activation_bytes", "activations", format_bytes),
     Column("total_bytes", "total", format_bytes),
+    Column("margin_bytes", "margin", format_bytes),
     Column("flops", "FLOPs a step", lambda value: format_si(value, "FLOP")),
     Column("chosen", "", lambda chosen: "<- chosen" if chosen else ""),
 )
@@ -103,7 +104,7 @@ def _one(args: argparse.Namespace) -> Answer:
     data = _data(model, step) | {"solved": args.solve}
     if len(sizes) == 1:
         (size,) = sizes.values()
-        data |= {"memory_bytes": size, "left_bytes": size - data["total_bytes"]}
+        data |= {"memory_bytes": size, "left_bytes": size - step.memory.safe_bytes}
     lead = (*_lead(model, step), *_room_words(data, sizes))
     return Answer(data, lead, _tables(data))
 
@@ -143,13 +144,20 @@ def _data(model: str, step: TrainingStep) -> dict[str, Any]:
     }
     chosen = next(row for row in rows if row["chosen"])
     tables = {"levels": rows, "kept_by_block": [item._asdict() for item in kept]}
-    return {"model": model, "inputs": inputs, "basis": "counted", **chosen, **tables}
+    margin = {"basis": "counted; the margin is beside the sum", "margin": step.memory.margin._asdict()}
+    return {"model": model, "inputs": inputs, **margin, **chosen, **tables}
 
 
 def _level(step: TrainingStep) -> dict[str, Any]:
     memory = step.memory
     flops = training_flops(step.arch, step.shape, recompute=step.recompute, documents=step.documents)
-    row = {"recompute": step.recompute, **memory._asdict(), "total_bytes": memory.total_bytes, "flops": flops.total}
+    row = {
+        "recompute": step.recompute,
+        **memory._asdict(),
+        "total_bytes": memory.total_bytes,
+        "margin_bytes": memory.margin.total_bytes,
+        "flops": flops.total,
+    }
     return row | {f"flops_{part}": count for part, count in flops._asdict().items()}
 
 
@@ -163,9 +171,16 @@ def _lead(model: str, step: TrainingStep) -> tuple[str, ...]:
     return (
         f"training {model} with AdamW, {shape.batch} × {shape.new_tokens} tokens, {shape.dtype}, "
         f"{shape.attention} attention{ranks}",
-        f"  {format_bytes(step.memory.total_bytes)} with recompute {step.recompute}, before buffers and fragmentation",
+        f"  {format_bytes(step.memory.total_bytes)} with recompute {step.recompute}, and "
+        f"{format_bytes(step.memory.margin.total_bytes)} of margin:",
+        f"  {_parts(step)}",
         *([f"  {words}"] if words else []),
     )
+
+
+def _parts(step: TrainingStep) -> str:
+    """The margin, term by term."""
+    return ", ".join(f"{format_bytes(int(one['bytes']))} {one['term']}" for one in step.memory.margin.terms())
 
 
 def _room_words(data: dict[str, Any], sizes: dict[str, int]) -> list[str]:
@@ -190,7 +205,7 @@ def _room_words(data: dict[str, Any], sizes: dict[str, int]) -> list[str]:
 
 def _devices(model: str, step: TrainingStep) -> Answer:
     """The devices of the table on which the step fits, smallest first."""
-    held = step.memory.total_bytes
+    held = step.memory.safe_bytes
     rows = devices_that_hold(held, "the step", lambda size: training_changes_that_fit(step, size))
     data = _data(model, step) | {"solved": "device", "devices": rows}
     found = f"  fits into {counted(len(rows), 'device')} of the table, {rows[0]['hardware']} first"

@@ -149,10 +149,14 @@ def _one(args: argparse.Namespace) -> Answer:
         "memory_bytes": size,
         "largest_batch": None if size is None else largest_tuning_batch(step, size),
         **work._asdict(),
-        "basis": "counted; the device's context and fragmentation are not in it; time from a peak and a utilisation",
+        "margin_bytes": held.margin.total_bytes,
+        "left_bytes": None if size is None else size - held.safe_bytes,
+        "basis": "exact terms and estimated ones, each marked; the margin is beside the sum; time from a peak and a "
+        "utilisation",
         "terms": terms,
+        "margin": held.margin._asdict(),
     }
-    return Answer(data, _lead(data, name), (Table(_ROWS, terms),))
+    return Answer(data, _lead(data, name), (Table(_ROWS, [*terms, *held.margin.terms()]),))
 
 
 def _inputs(step: Tuning) -> dict[str, Any]:
@@ -192,7 +196,8 @@ def _lead(data: dict[str, Any], name: str) -> tuple[str, ...]:
     inputs = data["inputs"]
     lines = [
         f"{inputs['method']} training of {data['model']}, {inputs['batch']} × {inputs['context']:,} tokens a pass: "
-        f"{format_bytes(data['total_bytes'])} on each device, {data['trained_parameters']:,} parameters trained",
+        f"{format_bytes(data['total_bytes'])} on each device and {format_bytes(data['margin_bytes'])} of margin, "
+        f"{data['trained_parameters']:,} parameters trained",
         f"  {format_si(data['flops'], 'FLOP')} and {data['tokens']:,} tokens a step",
     ]
     if words := said_of(inputs["context"], inputs["documents"]):
@@ -201,7 +206,8 @@ def _lead(data: dict[str, Any], name: str) -> tuple[str, ...]:
         lines.append(f"  {_found(data)}")
     if data["memory_bytes"] is not None:
         lines.append(
-            f"  fits into {format_bytes(data['memory_bytes'])} of {name}; at most batch {data['largest_batch']}"
+            f"  fits into {format_bytes(data['memory_bytes'])} of {name}: {format_bytes(data['left_bytes'])} is left; "
+            f"at most batch {data['largest_batch']}"
         )
     if data["step_s"] is not None:
         lines.append(f"  {format_seconds(data['step_s'])} a step, {format_rate(data['tokens_per_s'])} tokens/s")

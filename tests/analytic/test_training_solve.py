@@ -22,10 +22,10 @@ STEP = TrainingStep(PRESETS["7b"].arch, PassShape(new_tokens=1024))
 def test_the_most_fits_and_one_more_does_not(memory_bytes: int, recompute: str) -> None:
     step = STEP._replace(recompute=recompute)
     batch = solved_training("batch", step, memory_bytes).shape.batch
-    assert step.of(batch=batch).memory.total_bytes <= memory_bytes < step.of(batch=batch + 1).memory.total_bytes
+    assert step.of(batch=batch).memory.safe_bytes <= memory_bytes < step.of(batch=batch + 1).memory.safe_bytes
     context = solved_training("context", step, memory_bytes).shape.new_tokens
-    assert step.of(new_tokens=context).memory.total_bytes <= memory_bytes
-    assert step.of(new_tokens=context + 1).memory.total_bytes > memory_bytes
+    assert step.of(new_tokens=context).memory.safe_bytes <= memory_bytes
+    assert step.of(new_tokens=context + 1).memory.safe_bytes > memory_bytes
 
 
 @settings(max_examples=15)
@@ -33,26 +33,26 @@ def test_the_most_fits_and_one_more_does_not(memory_bytes: int, recompute: str) 
 def test_the_fewest_ranks_fit_and_half_of_them_do_not(memory_bytes: int) -> None:
     found = solved_training("ranks", STEP, memory_bytes)
     ranks = found.shape.tensor_parallel
-    if found.memory.total_bytes > memory_bytes:
+    if found.memory.safe_bytes > memory_bytes:
         assert found == STEP
     elif ranks > 1:
-        assert STEP.of(tensor_parallel=ranks // 2).memory.total_bytes > memory_bytes
+        assert STEP.of(tensor_parallel=ranks // 2).memory.safe_bytes > memory_bytes
 
 
 def test_the_widest_type_and_the_least_recomputation_that_fit() -> None:
     step = STEP.of(new_tokens=4096, attention="naive")
-    wide, narrow = (step.of(dtype=kind).memory.total_bytes for kind in ("fp32", "bf16"))
+    wide, narrow = (step.of(dtype=kind).memory.safe_bytes for kind in ("fp32", "bf16"))
     assert narrow < wide
     assert solved_training("weights", step, wide).shape.dtype == "fp32"
     assert solved_training("weights", step, wide - 1).shape.dtype == "bf16"
-    selective = step._replace(recompute="selective").memory.total_bytes
+    selective = step._replace(recompute="selective").memory.safe_bytes
     assert solved_training("recompute", step, narrow).recompute == "none"
     assert solved_training("recompute", step, selective).recompute == "selective"
 
 
 def test_a_refusal_tells_the_missing_bytes_and_changes_that_do_fit() -> None:
     step, memory_bytes = STEP.of(new_tokens=8192), 120 * 10**9
-    missing = step.memory.total_bytes - memory_bytes
+    missing = step.memory.safe_bytes - memory_bytes
     with pytest.raises(DoesNotFitError, match=rf"\({missing:,} bytes\) too much; try "):
         check_training_fits(step, memory_bytes, "it")
     words = training_changes_that_fit(step, memory_bytes)

@@ -57,7 +57,7 @@ def test_the_fewest_devices_fit_and_half_of_them_do_not(memory_bytes: int) -> No
 def test_the_first_word_that_fits(solve: str, field: str) -> None:
     step = Tuning(PRESETS["7b"].arch, 4096, 4, attention="naive")
     words = {"recompute": ("none", "selective", "full"), "optimizer": ("adamw", "adamw-8bit", "adafactor")}[solve]
-    sizes = [tuning_memory(step._replace(**{field: word})).total_bytes for word in words]
+    sizes = [tuning_memory(step._replace(**{field: word})).safe_bytes for word in words]
     assert sizes == sorted(sizes, reverse=True)
     for word, size in zip(words, sizes, strict=True):
         assert getattr(solved_step(solve, step, size), field) == word
@@ -65,7 +65,7 @@ def test_the_first_word_that_fits(solve: str, field: str) -> None:
 
 def test_a_refusal_tells_the_missing_bytes_and_changes_that_do_fit() -> None:
     step = Tuning(PRESETS["7b"].arch, 8192, 4)
-    missing = tuning_memory(step).total_bytes - 80 * 10**9
+    missing = tuning_memory(step).safe_bytes - 80 * 10**9
     with pytest.raises(DoesNotFitError, match=rf"\({missing:,} bytes\) too much; try "):
         check_tuning_fits(step, 80 * 10**9, "it")
     words = step_changes_that_fit(QLORA._replace(batch=8, recompute="none"), 24 * 10**9)

@@ -113,6 +113,12 @@ def test_ranks_order_what_goes() -> None:
     assert [column.key for column in narrowed(table, 10).columns] == ["a", "d"]
 
 
+def test_the_last_text_that_stays_is_wrapped_and_not_left_out() -> None:
+    rows = [{"a": "x", "b": "a word " * 20, "c": "y" * 40}]
+    table = Table((Column("a", "a"), Column("b", "b"), Column("c", "c", rank=1)), rows)
+    assert [column.key for column in narrowed(table, 60).columns] == ["a", "b"]
+
+
 def test_a_name_cannot_steer_the_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("COLUMNS", "80")
     answer = Answer({}, ("red \033[31m",), (Table((Column("x", "x"),), [{"x": "\033[2J"}]),))

@@ -83,4 +83,4 @@ def test_what_was_looked_for_is_said_and_fits(capsys: Capture, argv: tuple[str, 
     assert said in printed(capsys, *asked)
     data = loaded(capsys, *asked)
     assert data["solved"] == argv[1]
-    assert data["total_bytes"] <= data["memory_bytes"]
+    assert data["left_bytes"] == data["memory_bytes"] - data["total_bytes"] - data["margin_bytes"] >= 0
