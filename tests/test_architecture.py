@@ -107,6 +107,22 @@ def test_no_file_is_long() -> None:
     assert long == {}, "split it by meaning: a part with a name of its own goes to a file of that name"
 
 
+# Rows that may be positional: a table of constants, and the sizes of a model in their usual order.
+POSITIONAL = {"ClassFit", "LlamaArch"}
+
+
+def test_rows_of_more_than_five_fields_are_made_by_keyword() -> None:
+    trees = {name: ast.parse(path.read_text()) for name, path in modules().items()}
+    nodes = [(name, node) for name, tree in trees.items() for node in ast.walk(tree)]
+    rows = {one.name for _, one in nodes if isinstance(one, ast.ClassDef)} - POSITIONAL
+    calls = [(name, one) for name, one in nodes if isinstance(one, ast.Call) and isinstance(one.func, ast.Name)]
+    assert [
+        f"{name}:{call.lineno}"
+        for name, call in calls
+        if call.func.id in rows and sum(not isinstance(one, ast.Starred) for one in call.args) > 5
+    ] == []
+
+
 def test_a_name_is_imported_from_its_home() -> None:
     """`from a import b as b` gives b a second home; only the package's front door and typing's stand-ins do."""
     doors = {"llamalab", "llamalab.startup.hints"}

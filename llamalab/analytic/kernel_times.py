@@ -194,8 +194,18 @@ def kernel_op(one: PublishedKernel) -> Op:
     if one.kernel == "gemm":
         rows, outputs, inputs = one.sizes
         flops = 2 * rows * outputs * inputs
-        moved = (outputs * inputs * ITEMSIZE, rows * inputs * ITEMSIZE, rows * outputs * ITEMSIZE)
-        return Op(one.kernel, "gemm", 1, flops, flops, 0, *moved, mode="row" if rows == 1 else "", roof="gemm")
+        return Op(
+            one.kernel,
+            "gemm",
+            1,
+            flops_full=flops,
+            flops_causal=flops,
+            weight_bytes=outputs * inputs * ITEMSIZE,
+            read_bytes=rows * inputs * ITEMSIZE,
+            written_bytes=rows * outputs * ITEMSIZE,
+            mode="row" if rows == 1 else "",
+            roof="gemm",
+        )
     if one.kernel.startswith("attention"):
         batch, tokens, heads, kv_heads = one.sizes
         mode = one.kernel.removeprefix("attention_")

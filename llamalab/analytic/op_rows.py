@@ -45,8 +45,17 @@ class OpRows:
     def elementwise(
         self, name: str, vector_flops: int, read: int, written: int, *, weight: int = 0, mode: str = ""
     ) -> Op:
-        moved = self._bytes(weight), self._bytes(read), self._bytes(written)
-        return Op(name, "elementwise", self._count(name), 0, 0, vector_flops, *moved, mode=mode, roof="copy")
+        return Op(
+            name,
+            "elementwise",
+            self._count(name),
+            vector_flops=vector_flops,
+            weight_bytes=self._bytes(weight),
+            read_bytes=self._bytes(read),
+            written_bytes=self._bytes(written),
+            mode=mode,
+            roof="copy",
+        )
 
     def gather(self) -> tuple[Op | None, ...]:
         elements = self.rows * self.arch.dim
@@ -142,17 +151,9 @@ class OpRows:
             return None
         elements = self.rows * width
         read, written = self._bytes(elements), storage_bytes(elements, self.input_dtype)
+        layers = self.arch.n_layers
         return Op(
-            name=name,
-            kind="elementwise",
-            count=self.arch.n_layers,
-            flops_full=0,
-            flops_causal=0,
-            vector_flops=elements,
-            weight_bytes=0,
-            read_bytes=read,
-            written_bytes=written,
-            roof="copy",
+            name, "elementwise", layers, vector_flops=elements, read_bytes=read, written_bytes=written, roof="copy"
         )
 
     def all_reduce(self, name: str) -> Op:

@@ -131,11 +131,11 @@ class PassLines:
         for op, (line, window, pair, row, key, score) in zip(split, self._calls(), strict=True):
             own = Line(
                 *line_of(op)[:4],
-                0,
-                line.moved + batch * row,
-                line.weight,
-                batch * pair,
-                batch * (key + score),
+                flops=0,
+                moved=line.moved + batch * row,
+                weight=line.weight,
+                flops_each=batch * pair,
+                moved_each=batch * (key + score),
             )
             most = window or MOST_COUNT
             if found and found[-1].most == most:

@@ -159,7 +159,9 @@ def attended(arch: LlamaArch, shape: PassShape, window: int | None) -> Attention
     """The attention call of one rank's heads, within a window."""
     part, keys = shard(arch, shape.tensor_parallel), keys_in_view(shape.new_tokens, shape.context, window)
     heads = (part.n_heads, part.n_kv_heads, part.head_dim)
-    return AttentionShape(shape.batch, shape.new_tokens, keys, *heads, shape.dtype, shape.dtype, window)
+    return AttentionShape(
+        shape.batch, shape.new_tokens, keys, *heads, dtype=shape.dtype, kv_dtype=shape.dtype, window=window
+    )
 
 
 def held_by_attention(shape: AttentionShape, way: str, scratch: Scratch) -> Iterator[int]:

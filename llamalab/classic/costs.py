@@ -228,8 +228,16 @@ class _Table:
         )
 
     def _elementwise(self, name: str, operations: int, read: int, written: int, *, weight: int = 0) -> Op:
-        moved = self._bytes(weight), self._bytes(read), self._bytes(written)
-        return Op(name, "elementwise", 1, 0, 0, operations, *moved, roof="copy")
+        return Op(
+            name,
+            "elementwise",
+            1,
+            vector_flops=operations,
+            weight_bytes=self._bytes(weight),
+            read_bytes=self._bytes(read),
+            written_bytes=self._bytes(written),
+            roof="copy",
+        )
 
     def _bytes(self, elements: int) -> int:
         return storage_bytes(elements, self.dtype)

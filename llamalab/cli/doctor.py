@@ -21,7 +21,7 @@ from llamalab.cli.installed import (
     has_nvidia_driver,
     installed_version,
 )
-from llamalab.cli.output import Answer, Column, Table, note
+from llamalab.cli.output import Answer, Column, Table, counted, note
 from llamalab.formatting import format_bytes, format_si
 from llamalab.hardware import of_device
 from llamalab.plain_text import sentence
@@ -55,12 +55,22 @@ def run(args: argparse.Namespace) -> int:
     ]
     rows = [check._asdict() for check in checks if check is not None]
     missing = [row["what"] for row in rows if row["status"] == "missing"]
-    columns = tuple(Column(key, key) for key in ("status", "what", "found", "mend"))
+    columns = (*(Column(key, key) for key in ("status", "what", "found")), Column("mend", "mend", rank=1))
     data: dict[str, Any] = {"llamalab": __version__, "ok": not missing, "checks": rows}
-    give(Answer(data, (f"llamalab {__version__}",), (Table(columns, rows),)), args)
+    give(Answer(data, _lead(rows), (Table(columns, rows),)), args)
     if missing:
         note(f"needed and missing or too old: {', '.join(missing)}; the commands above mend it")
     return 3 if missing else 0
+
+
+def _lead(rows: list[dict[str, Any]]) -> tuple[str, ...]:
+    """Whether anything is wrong, and what mends it."""
+    wrong = [row for row in rows if row["status"] != "ok"]
+    missing = sum(row["status"] == "missing" for row in wrong)
+    said = f"{missing} of what is needed missing" if missing else "all that is needed is there"
+    warned = f", {counted(len(wrong) - missing, 'warning')}" if len(wrong) > missing else ""
+    mends = (f"  {row['what']}: {row['found']}" + (f"; {row['mend']}" if row["mend"] else "") for row in wrong)
+    return f"llamalab {__version__}: {said}{warned}", *mends
 
 
 def _torch_devices() -> Iterable[Check]:

@@ -77,14 +77,15 @@ def _giga(value: float) -> str:
     return f"{value / 1e9:.5g}"
 
 
+_PEAK_RANKS = {"tf32": 3, "fp32": 2, "int8": 1}  # of columns, where a terminal is too narrow for all
 _COLUMNS = (
     Column("name", "name"),
-    *(Column(_PEAK.format(dtype), dtype, _tera) for dtype in PEAK_DTYPES),
+    *(Column(_PEAK.format(dtype), dtype, _tera, _PEAK_RANKS.get(dtype, 0)) for dtype in PEAK_DTYPES),
     Column("bandwidth_bytes_per_s", "GB/s", _giga),
     Column("memory_bytes", "GB", _giga),
-    Column("reported_memory_bytes", "GB by driver", _giga),
-    Column("tdp_w", "W"),
-    Column("source", "source", rank=2),
+    Column("reported_memory_bytes", "GB by driver", _giga, 4),
+    Column("tdp_w", "W", rank=4),
+    Column("source", "source", rank=5),
 )
 
 

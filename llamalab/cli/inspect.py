@@ -155,7 +155,7 @@ def _tables(data: dict[str, Any]) -> tuple[Table, ...]:
         Column("name", "tensor"),
         Column("shape", "shape", lambda shape: " × ".join(map(str, shape))),
         Column("dtype", "stored as"),
-        Column("count", "count"),
+        Column("count", "count", rank=1),
         size,
     )
     kinds = (Column("dtype", "stored as"), Column("tensors", "tensors"), Column("values", "values", thousands), size)

@@ -19,18 +19,18 @@ EXAMPLES = ("llamalab models", "llamalab models --dtype int8", "llamalab models 
 _COLUMNS = (
     Column("model", "model"),
     Column("parameters", "parameters", thousands),
-    Column("dim", "dim"),
+    Column("dim", "dim", rank=1),
     Column("n_layers", "layers"),
-    Column("n_heads", "heads"),
+    Column("n_heads", "heads", rank=2),
     Column("n_kv_heads", "KV heads"),
-    Column("ffn_dim", "FFN"),
-    Column("vocab_size", "vocab"),
+    Column("ffn_dim", "FFN", rank=2),
+    Column("vocab_size", "vocab", rank=2),
     Column("max_positions", "context"),
     Column("weight_bytes", "weights", format_bytes),
-    Column("kv_bytes_per_token", "KV/token", format_bytes),
-    Column("built_in_model_runs_it", "built-in", lambda runs: "runs" if runs else "calculators only", rank=1),
-    Column("title", "what", rank=1),
-    Column("source", "source", rank=2),
+    Column("kv_bytes_per_token", "KV/token", format_bytes, 1),
+    Column("built_in_model_runs_it", "built-in", lambda runs: "runs" if runs else "calculators only", rank=3),
+    Column("title", "what", rank=3),
+    Column("source", "source", rank=4),
 )
 
 

@@ -37,12 +37,12 @@ GOALS = ("ttft", "tpot")
 _COLUMNS = (
     Column("rank", "rank"),
     Column("split", "split"),
-    Column("needed_bytes", "memory each", format_bytes),
+    Column("needed_bytes", "memory each", format_bytes, 1),
     Column("ttft_s", "TTFT", format_seconds),
     Column("tpot_s", "TPOT", format_seconds),
     Column("tokens_per_s", "tokens/s", format_rate),
-    Column("communication_share", "sending", percent),
-    Column("bubble_share", "idle", percent),
+    Column("communication_share", "sending", percent, 2),
+    Column("bubble_share", "idle", percent, 2),
     Column("why", "why not"),
 )
 

@@ -50,11 +50,15 @@ def shows_colour() -> bool:
 
 def narrowed(table: Table, width: int) -> Table:
     """A table without the columns that make it wider than `width`: the least important first."""
-    widths = widths_of(cells_of(table))
-    if not is_right(table)[-1]:  # text is wrapped
-        widths[-1] = min(widths[-1], _LEAST_TEXT)
+    widths, right = widths_of(cells_of(table)), is_right(table)
     kept = list(range(len(widths)))
-    while sum(widths[one] for one in kept) + _GAP * (len(kept) - 1) > width:
+
+    def needed() -> int:
+        *before, last = kept
+        behind_them = widths[last] if right[last] else min(widths[last], _LEAST_TEXT)  # text is wrapped
+        return sum(widths[one] + _GAP for one in before) + behind_them
+
+    while needed() > width:
         can_go = [one for one in kept[1:] if table.columns[one].rank >= 0]
         if not can_go:
             break

@@ -233,7 +233,13 @@ def _candidates(
         ]
     if run.attention == "naive":
         found.append(
-            ("flash in place of naive attention", "--attention sdpa", arch, run._replace(attention="flash"), 1)
+            (
+                "flash in place of naive attention",
+                "attention by a fused kernel",
+                arch,
+                run._replace(attention="flash"),
+                1,
+            )
         )
     if arch.n_kv_heads == arch.n_heads and arch.n_heads % GROUP == 0:
         heads = arch.n_heads // GROUP

@@ -106,7 +106,7 @@ def profiles_from_json(text: str, *, source: str = "the profile") -> list[Profil
     data = parse_json(text, source)
     found = data.get(KEY) if isinstance(data, dict) else None
     if not isinstance(found, list) or not found:
-        raise FormatError(f"{source} must hold profiles that llamalab profile --format json wrote; it has none")
+        raise FormatError(f"{source} must hold profiles as JSON, as llamalab profile writes them; it has none")
     profiles = []
     for place, one in enumerate(found):
         version = one.get("schema_version") if isinstance(one, dict) else None

@@ -9,6 +9,7 @@ from types import SimpleNamespace
 
 import pytest
 
+import llamalab.model.cuda_graph  # noqa: F401, with the real torch, before a test puts another in its place
 from llamalab.cli import installed as packages
 from llamalab.cli import main
 from tests.cli.calls import Capture, loaded
@@ -51,6 +52,19 @@ def test_without_an_installation_it_says_so(capsys: Capture, monkeypatch: pytest
 
     monkeypatch.setattr(packages, "requires", absent)
     assert checks(capsys)["llamalab"].status == "warn"
+
+
+def test_the_first_line_says_whether_all_is_there_and_the_next_what_mends_it(
+    capsys: Capture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    installed(monkeypatch, jinja2=None)
+    assert main(["doctor"]) == 3
+    lines = capsys.readouterr().out.splitlines()
+    assert re.match(r"llamalab \S+: 1 of what is needed missing", lines[0])
+    assert any(line.startswith("  jinja2: ") for line in lines[1:6])
+    assert max(map(len, lines)) <= 80
+    assert next(line for line in lines if line.startswith("status")).split() == ["status", "what", "found"]
 
 
 def test_here_nothing_is_missing(capsys: Capture) -> None:

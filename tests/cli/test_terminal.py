@@ -113,6 +113,32 @@ def test_ranks_order_what_goes() -> None:
     assert [column.key for column in narrowed(table, 10).columns] == ["a", "d"]
 
 
+@pytest.mark.parametrize(
+    ("argv", "titles"),
+    [
+        ("hardware", "name bf16 fp8 GB/s GB"),
+        ("models", "model parameters layers context"),
+        ("compare-hardware", "rank hardware devices run tokens/s"),
+        ("plan --model 70b", "rank split TTFT TPOT tokens/s"),
+        ("predict --hardware h200-141gb-sxm", "phase operation in all limit"),
+        ("predict --hardware l4-24gb,h200-141gb-sxm --batch 1,8", "model hardware batch prefill total tokens/s"),
+    ],
+)
+def test_the_columns_that_answer_stay_at_80(
+    capsys: Capture, monkeypatch: pytest.MonkeyPatch, argv: str, titles: str
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    first = titles.split()[0]
+    heads = next(line for line in printed(capsys, *argv.split()).splitlines() if line.startswith(first + " "))
+    assert [title for title in titles.split() if title not in heads] == []
+
+
+def test_the_last_text_that_stays_is_wrapped_and_not_left_out() -> None:
+    rows = [{"a": "x", "b": "a word " * 20, "c": "y" * 40}]
+    table = Table((Column("a", "a"), Column("b", "b"), Column("c", "c", rank=1)), rows)
+    assert [column.key for column in narrowed(table, 60).columns] == ["a", "b"]
+
+
 def test_a_name_cannot_steer_the_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("COLUMNS", "80")
     answer = Answer({}, ("red \033[31m",), (Table((Column("x", "x"),), [{"x": "\033[2J"}]),))

@@ -44,9 +44,9 @@ def expected_step(machine: Machine, arch: LlamaArch, plan: TrainingPlan) -> Step
     try:
         rates = training_rates(machine, arch, shape)
     except UnavailableError as error:
-        return StepForecast(*counted, peak, None, None, None, None, str(error))
+        return StepForecast(*counted, peak, *(None, None, None, None), reason=str(error))
     time = step_time(arch, rates, shape, accumulate=plan.accumulate)
-    return StepForecast(*counted, peak, time.total_s, *time, None)
+    return StepForecast(*counted, peak, time.total_s, *time, reason=None)
 
 
 def tuning(arch: LlamaArch, plan: TrainingPlan, dtype: str) -> Tuning:
