@@ -6,13 +6,15 @@
     pipeline   two stages of torch.distributed.pipelining, one forward one backward
 
 All that torch's allocator hands out on a rank is counted from before its model is built, so that buckets and buffers
-that outlast a step are in the sum. Ranks of zero-1 and pipeline talk by gloo, whose thread lets go of a buffer when it
-next gets a turn, on a busy CPU a step later: of several steps the least is what one takes. The messages of zero-3 and
-tensor are allocated and not sent (torch's fake process group): gloo copies each, as no device does.
+that outlast a step are in the sum. Ranks of zero-1 and pipeline talk by gloo. What its thread is the last to let go of
+is never seen freed by the profiler: each step begins when gloo has had its turn, and of several steps the least is
+what one takes. The messages of zero-3 and tensor are allocated and not sent (torch's fake process group): gloo copies
+each, as no device does.
 """
 
 import gc
 import tempfile
+import time
 from functools import partial
 from typing import Any
 
@@ -26,9 +28,10 @@ from experiments.common.tuned import Taken, hugging_face
 from llamalab.analytic.tuning import Tuning
 from llamalab.measure.device.profiler import profiling
 
+PAUSE_S = 0.2  # before a step, for gloo's thread
 RANKS, STEPS = 2, 5  # of which the first has the states of the optimiser made
 _STEP = "a whole step"  # its name among the profiler's events
-COPIED = ("zero-3", "tensor")  # ways whose messages gloo would copy, and hold as long as its threads please
+COPIED = ("zero-3", "tensor")  # ways whose messages gloo would copy
 WAYS = ("zero-1", "zero-3", "tensor", "pipeline")
 
 
@@ -54,6 +57,7 @@ def _rank(rank: int, step: Tuning, way: str, folder: str) -> None:
         model, update, run = ways[way](model, step, rank)
         gc.collect()  # what was shared out lies in cycles
         for _ in range(STEPS):
+            time.sleep(PAUSE_S)
             with torch.profiler.record_function(_STEP):
                 run()
                 update.step()
@@ -102,7 +106,8 @@ def _zero_1(model: nn.Module, step: Tuning, rank: int) -> tuple[Any, Any, Any]:
     from torch.distributed.optim import ZeroRedundancyOptimizer
     from torch.nn.parallel import DistributedDataParallel
 
-    shared = DistributedDataParallel(model, gradient_as_bucket_view=True)
+    # Ranks draw the same weights; sent at the start, they would lie in a copy whose end gloo's thread decides.
+    shared = DistributedDataParallel(model, gradient_as_bucket_view=True, init_sync=False)
     update = ZeroRedundancyOptimizer(model.parameters(), torch.optim.AdamW, lr=1e-3, fused=True)
     return model, update, partial(_loss, shared, step)
 

@@ -46,11 +46,11 @@ _COLUMNS = (
     Column("naive_ratio", "naive/this", _times),
     Column("predicted_ratio", "predicted", _times),
     Column("ratio_error", "error", _error),
-    Column("peak_bytes", "peak", format_bytes),
-    Column("peak_error", "error", _error),
-    Column("flops_per_s", "FLOP/s", lambda value: format_si(value, "")),
-    Column("bytes_per_s", "B/s", lambda value: format_si(value, "")),
-    Column("kernel", "kernel that ran", lambda value: value.replace("aten::", "").lstrip("_")),
+    Column("peak_bytes", "peak", format_bytes, 1),
+    Column("peak_error", "error", _error, 2),
+    Column("flops_per_s", "FLOP/s", lambda value: format_si(value, ""), 2),
+    Column("bytes_per_s", "B/s", lambda value: format_si(value, ""), 2),
+    Column("kernel", "kernel that ran", lambda value: value.replace("aten::", "").lstrip("_"), 2),
 )
 
 

@@ -166,7 +166,7 @@ _RESULT = (
     Column("ttft", "TTFT p50 / p90 / p99", rank=2),
     Column("latency", "token p50 / p90 / p99", rank=2),
     Column("reached", "reached", rank=1),
-    Column("fraction", "of roof"),
+    Column("fraction", "of roof", rank=1),
     Column("predicted", "predicted t/s"),
     Column("error", "error"),
     Column("warmup", "warm-up", rank=3),

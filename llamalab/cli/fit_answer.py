@@ -14,7 +14,7 @@ from llamalab.startup.hints import Any
 _ROWS = (
     Column("term", "held"),
     Column("bytes", "size", format_bytes),
-    Column("exact_bytes", "bytes", thousands),
+    Column("exact_bytes", "bytes", thousands, 1),
     Column("basis", "basis"),
     Column("note", "of"),
 )

@@ -107,19 +107,19 @@ def _signed(value: float) -> str:
 
 
 _OPS = (
-    Column("kind", "model"),
+    Column("kind", "model", rank=3),
     Column("phase", "phase"),
     Column("name", "operation"),
-    Column("calls", "calls"),
-    Column("time_s", "time", format_seconds),
-    Column("device_s", "in kernels", format_seconds),
-    Column("gap_s", "gaps", format_seconds),
+    Column("calls", "calls", rank=1),
+    Column("time_s", "time", format_seconds, 1),
+    Column("device_s", "in kernels", format_seconds, 2),
+    Column("gap_s", "gaps", format_seconds, 2),
     Column("total_s", "total", format_seconds),
     Column("share", "share", percent),
-    Column("flops_per_s", "achieved", lambda rate: format_si(rate, "FLOP/s")),
-    Column("bytes_per_s", "traffic", lambda rate: format_si(rate, "B/s")),
-    Column("roof_fraction", "of roof", percent),
+    Column("flops_per_s", "achieved", lambda rate: format_si(rate, "FLOP/s"), 2),
+    Column("bytes_per_s", "traffic", lambda rate: format_si(rate, "B/s"), 2),
+    Column("roof_fraction", "of roof", percent, 1),
     Column("predicted_s", "predicted", format_seconds),
     Column("error", "error", _signed),
-    Column("kernels", "kernels"),
+    Column("kernels", "kernels", rank=3),
 )

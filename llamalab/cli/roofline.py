@@ -107,7 +107,7 @@ def _rate(value: float) -> str:
 _COLUMNS = (
     Column("phase", "phase"),
     Column("op", "operation"),
-    Column("intensity", "FLOP/B", "{:.2f}".format),
+    Column("intensity", "FLOP/B", "{:.2f}".format, 1),
     Column("flops_per_s", "predicted", _rate),
     Column("limit", "limit"),
     Column("share", "of the pass", lambda share: f"{100 * share:.1f} %"),

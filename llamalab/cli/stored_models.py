@@ -185,8 +185,10 @@ def safetensors_entries(path: "Path") -> list[_Entry]:
     size = path.stat().st_size
     with path.open("rb") as file:
         length = int.from_bytes(file.read(8), "little")
-        if not 2 <= length <= min(MOST_HEADER_BYTES, size - 8):
+        if not 2 <= length <= MOST_HEADER_BYTES:
             raise FormatError(f"{path} must begin with the length of a safetensors header; got {length:,}")
+        if length > size - 8:
+            raise FormatError(f"{path} must hold its safetensors header of {length:,} bytes; it is cut at {size:,}")
         text = file.read(length)
     try:
         header = json.loads(text)
@@ -202,5 +204,5 @@ def safetensors_entries(path: "Path") -> list[_Entry]:
 def _span(offsets: list[int], most: int) -> int:
     start, end = offsets
     if type(start) is not int or type(end) is not int or not 0 <= start <= end <= most:
-        raise ValueError(f"{start!r} to {end!r} is no span of its {most:,} bytes")
+        raise ValueError(f"{start!r} to {end!r} is no span of the {most:,} bytes after it")
     return end - start

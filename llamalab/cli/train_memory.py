@@ -47,9 +47,9 @@ _COLUMNS = (
     Column("optimizer_bytes", "AdamW", format_bytes),
     Column("activation_bytes", "activations", format_bytes),
     Column("total_bytes", "total", format_bytes),
-    Column("margin_bytes", "margin", format_bytes),
-    Column("flops", "FLOPs a step", lambda value: format_si(value, "FLOP")),
-    Column("chosen", "", lambda chosen: "<- chosen" if chosen else ""),
+    Column("margin_bytes", "margin", format_bytes, 1),
+    Column("flops", "FLOPs a step", lambda value: format_si(value, "FLOP"), 1),
+    Column("chosen", "", lambda chosen: "<- chosen" if chosen else "", -1),
 )
 _SAVED = (
     Column("name", "kept by each block"),

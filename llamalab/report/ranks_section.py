@@ -121,7 +121,7 @@ def _sentence(phase: RanksPhase) -> str:
         lacking = ", ".join(phase.lacking)
         return (
             f"{measured}; not predicted, as the calibration of the ranks found no kernel of {lacking}: "
-            f"llamalab calibrate --ranks {phase.run.ranks} takes more time for it."
+            f"llamalab calibrate --ranks {phase.run.ranks} takes more time and memory for it."
         )
     low, high = phase.interval_s or (phase.predicted_s, phase.predicted_s)
     interval = "" if low == high else f" ({format_seconds(low)} to {format_seconds(high)})"

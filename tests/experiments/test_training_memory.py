@@ -1,15 +1,18 @@
 """Steps on two ranks hold what `llamalab tune` counts; the experiment's steps are what their names say."""
 
+import json
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from experiments.common.sharded import RANKS, WAYS, shared_step
-from experiments.training_memory import SHAPES, SHARED, conclude, described, shared_steps, steps
+from experiments.training_memory import BAR, SHAPES, SHARED, conclude, described, shared_steps, steps
 from llamalab.analytic.fine_tuning import tuning_memory
 from llamalab.analytic.tuning import Tuning
 from llamalab.arch import LlamaArch
 
+ROOT = Path(__file__).parents[2]
 SMALL = LlamaArch(128, 2, 4, 2, 344, 500)
 
 
@@ -31,6 +34,15 @@ def test_every_way_of_sharing_is_taken_with_every_shape_that_it_divides() -> Non
         for way in WAYS
         if way != "pipeline" or arch.n_layers % RANKS == 0
     }
+
+
+def test_the_record_is_within_the_bar_and_quoted() -> None:
+    record = json.loads((ROOT / "experiments/records/cpu-amd-epyc-2-threads/training_memory.json").read_text())
+    rows = record["measured"]
+    assert record["conclusion"] == conclude(rows, 0)
+    assert max(abs(row["error"]) for row in rows) <= BAR
+    said = " ".join((ROOT / "docs/howto.md").read_text().split()).replace(" %", "%")
+    assert record["conclusion"].split(";")[0].replace("Of", "of", 1).replace(" %", "%") in said
 
 
 def test_steps_have_names_of_their_own() -> None:

@@ -279,7 +279,7 @@ def test_the_section_on_ranks_says_what_is_expected_and_what_was_not_calibrated(
     assert re.search(r"Prefill took 150.00 ms, predicted \S+ ms \(\S+ ms to \S+ ms\), error", said(sample_run()))
     assert (
         "Prefill took 150.00 ms; not predicted, as the calibration of the ranks found no kernel of attention_prefill: "
-        "llamalab calibrate --ranks 2 takes more time for it. Decode took 150.00 ms, predicted"
+        "llamalab calibrate --ranks 2 takes more time and memory for it. Decode took 150.00 ms, predicted"
     ) in said(sample_run(classes=without))
 
 
