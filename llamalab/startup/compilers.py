@@ -1,6 +1,7 @@
 """Marks for torch.compile that do not import the compiler."""
 
 from collections.abc import Callable
+
 from llamalab.startup.hints import TypeVar
 
 Question = TypeVar("Question", bound=Callable[..., object])
