@@ -1,7 +1,8 @@
 """Marks for torch.compile that do not import the compiler."""
 
 from collections.abc import Callable
-from typing import TypeVar
+
+from llamalab.startup.hints import TypeVar
 
 Question = TypeVar("Question", bound=Callable[..., object])
 
