@@ -13,11 +13,13 @@ import torch
 from torch import Tensor, nn
 
 from llamalab.errors import UnavailableError
+from llamalab.startup.compilers import constant_in_graphs
 
 _ROWS = 512  # of the product that the packing is for; one row runs as fast on it
 _TRIED_OI, _TRIED_ROWS = (48, 80), (1, 3, 40)
 
 
+@constant_in_graphs
 def can_pack(dtype: torch.dtype) -> bool:
     """Whether oneDNN is present and enabled, and multiplies packed weights of this type here with correct results.
 

@@ -9,6 +9,7 @@ from functools import cache
 import torch
 from torch import Tensor
 
+from llamalab.startup.compilers import constant_in_graphs
 from llamalab.streamed.layout import UNIT, out_features
 from llamalab.streamed.library import library
 
@@ -16,6 +17,7 @@ TYPES = {torch.float32: "fp32", torch.bfloat16: "bf16", torch.float16: "fp16"}
 _TRIED_OI, _TRIED_ROWS = (23, 96), (1, 3)
 
 
+@constant_in_graphs
 def can_stream(dtype: torch.dtype, inner: int) -> bool:
     """Whether rows of so many weights are supported; the loops are tested on a small product first."""
     return dtype in TYPES and inner % UNIT == 0 and _streams(dtype)
