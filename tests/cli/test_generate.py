@@ -119,7 +119,7 @@ def test_stats_go_to_stderr(options: list[str], capsys: pytest.CaptureFixture[st
     out, err = capsys.readouterr()
     assert out.startswith("Once upon a time")
     assert "TTFT" not in out
-    assert re.search(r"TTFT [\d.]+ .?s, [\d.]+ % of the roof; decode [\d.]+ tokens/s \(9 new tokens\), ", err)
+    assert re.search(r"TTFT [\d.]+ .?s, [\d.]+ % of the roof; decode [\d.,]+ tokens/s \(9 new tokens\), ", err)
     assert re.search(r", [\d.]+ [kMG]B/s, [\d.]+ % of the roof\n", err)
     assert "roofs measured here: 100.00 GFLOP/s, 10.00 GB/s" in err
     assert "finished by length" in err

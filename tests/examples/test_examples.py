@@ -48,7 +48,7 @@ def test_profile_my_checkpoint() -> None:
 
 def test_pick_a_gpu() -> None:
     text = run("pick_a_gpu.py", "--model", "70b", "--tokens-per-s", "30")
-    assert re.search(r"^\d × \S+ +[\d.]+ tokens/s each,", text, re.M)
+    assert re.search(r"^\d × \S+ +[\d.,]+ tokens/s each,", text, re.M)
     assert "too small even as eight: " in text
     assert "t4-16gb" in text.partition("too small even as eight: ")[2]
 

@@ -142,7 +142,12 @@ NAMES_A_KIND = {
     ),
     "the seat of a rank on its own GPU": ("parallel/team.py",),
     "a verb that looks for what is wrong with a driver": ("cli/doctor.py",),
-    "a row about the memory of a runtime": ("analytic/fit.py", "analytic/runtimes.py", "cli/fit.py"),
+    "a row about the memory of a runtime": (
+        "analytic/fit.py",
+        "analytic/runtimes.py",
+        "analytic/training_margin.py",
+        "cli/fit.py",
+    ),
     "what an option is where nobody gave it": ("cli/fit_cache.py",),
     "words of options": ("choices.py",),
     "a field of a record": ("comparison/own_runs.py",),
