@@ -26,14 +26,12 @@ def in_bytes(codes_OI: Tensor) -> Tensor:
     >>> in_bytes(torch.arange(32, dtype=torch.int8)[None] % 8 - 8)[0, :3].tolist()
     [0, 17, 34]
     """
-    halves = (codes_OI + 8).to(torch.uint8).view(len(codes_OI), -1, 2, UNIT // 2)
-    return (halves[:, :, 0] | (halves[:, :, 1] << 4)).flatten(1)
+    return _paired(codes_OI, UNIT // 2)
 
 
 def from_bytes(packed: Tensor) -> Tensor:
     """The inverse of `in_bytes`."""
-    halves = packed.view(len(packed), -1, 1, UNIT // 2)
-    return torch.cat((halves & 15, halves >> 4), 2).flatten(1).to(torch.int8).sub_(8)
+    return _apart(packed, UNIT // 2)
 
 
 def in_blocks(codes_OI: Tensor, bits: int) -> Tensor:
@@ -45,8 +43,7 @@ def in_blocks(codes_OI: Tensor, bits: int) -> Tensor:
     """
     if bits == 8:
         return _beside(codes_OI.view(torch.uint8) ^ 0x80).view(torch.int8)
-    halves = (codes_OI + 8).to(torch.uint8).view(len(codes_OI), -1, 2, _TOGETHER)
-    return _beside((halves[:, :, 0] | (halves[:, :, 1] << 4)).flatten(1))
+    return _beside(_paired(codes_OI, _TOGETHER))
 
 
 def from_blocks(laid: Tensor) -> Tensor:
@@ -54,8 +51,7 @@ def from_blocks(laid: Tensor) -> Tensor:
     rows = laid.view(len(laid), -1, ROWS, _TOGETHER).transpose(1, 2).reshape(out_features(laid), -1)
     if laid.dtype == torch.int8:
         return (rows.view(torch.uint8) ^ 0x80).view(torch.int8)
-    halves = rows.view(len(rows), -1, 1, _TOGETHER)
-    return torch.cat((halves & 15, halves >> 4), 2).flatten(1).to(torch.int8).sub_(8)
+    return _apart(rows, _TOGETHER)
 
 
 def scales_in_blocks(scales_OG: Tensor) -> Tensor:
@@ -66,6 +62,18 @@ def scales_in_blocks(scales_OG: Tensor) -> Tensor:
 def scales_from_blocks(scales_BG: Tensor) -> Tensor:
     """The inverse of `scales_in_blocks`: scales_OG."""
     return scales_BG.transpose(1, 2).flatten(0, 1)
+
+
+def _paired(codes_OI: Tensor, width: int) -> Tensor:
+    """Codes of 4 bits, plus 8, in bytes: `width` neighbours in the low halves, the next ones in the high halves."""
+    halves = (codes_OI + 8).to(torch.uint8).view(len(codes_OI), -1, 2, width)
+    return (halves[:, :, 0] | (halves[:, :, 1] << 4)).flatten(1)
+
+
+def _apart(packed: Tensor, width: int) -> Tensor:
+    """The inverse of `_paired`."""
+    halves = packed.view(len(packed), -1, 1, width)
+    return torch.cat((halves & 15, halves >> 4), 2).flatten(1).to(torch.int8).sub_(8)
 
 
 def _beside(bytes_OI: Tensor) -> Tensor:

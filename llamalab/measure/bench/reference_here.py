@@ -31,12 +31,7 @@ def reference_here(bench: BenchSettings, cases: Sequence[BenchCase], pace: Pace)
         pace.expect([roofs.predicted_s(case) for case in cases], calibration_s)
 
     machine = Machine(
-        device=bench.place,
-        clock=clock_for(bench.place),
-        dtype=bench.dtype,
-        deadline=None,
-        weight_dtype=bench.weight_dtype,
-        kernel_rows=bench.kernel_rows,
+        bench.place, clock_for(bench.place), bench.dtype, weight_dtype=bench.weight_dtype, kernel_rows=bench.kernel_rows
     )
     try:
         with torch_threads(bench.threads):

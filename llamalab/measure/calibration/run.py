@@ -94,17 +94,8 @@ def calibrate(
     chosen = peers.agree(_fitting(available_bytes(place) // (2 * peers.sharing), dtype, fit, check))
     if weight_dtype is not None and kernel_rows is None:
         kernel_rows = peers.agree(kernel_rows_here(place, dtype, weight_dtype))
-    load, machine = (
-        _load(),
-        Machine(
-            device=place,
-            clock=clock_for(place),
-            dtype=dtype,
-            deadline=None,
-            weight_dtype=weight_dtype,
-            kernel_rows=kernel_rows,
-        ),
-    )
+    load = _load()
+    machine = Machine(place, clock_for(place), dtype, weight_dtype=weight_dtype, kernel_rows=kernel_rows)
     with torch.inference_mode():
         measuring = deadline.part(_MEASURING)
         release_memory(place)
