@@ -21,6 +21,7 @@ import torch
 from experiments.common import results as answers
 from llamalab.analytic.attention_cost import AttentionShape
 from llamalab.attention import Backend, get_backend
+from llamalab.comparison.attention_rows import shape_of_point
 from llamalab.comparison.comparison import Comparison
 from llamalab.measure.attention.calls import measure_attention, obstacle, random_inputs
 from llamalab.measure.attention.lab import lab_machine
@@ -129,24 +130,10 @@ def fastest(points: Sequence[AttentionPoint]) -> dict[AttentionShape, AttentionP
     for point in points:
         if not point.samples_s or point.backend == "sdpa":
             continue
-        shape = shape_of(point)
+        shape = shape_of_point(point)
         if shape not in best or median(point.samples_s) < median(best[shape].samples_s):
             best[shape] = point
     return best
-
-
-def shape_of(point: AttentionPoint) -> AttentionShape:
-    """The call that a point is of."""
-    return AttentionShape(
-        batch=point.batch,
-        new_tokens=point.new_tokens,
-        context_tokens=point.context_tokens,
-        n_heads=point.n_heads,
-        n_kv_heads=point.n_kv_heads,
-        head_dim=point.head_dim,
-        dtype=point.dtype,
-        kv_dtype=point.dtype,
-    )
 
 
 def conclude(points: Sequence[AttentionPoint], predicted: Sequence[float | None]) -> str:
@@ -157,7 +144,9 @@ def conclude(points: Sequence[AttentionPoint], predicted: Sequence[float | None]
         counts = ", ".join(f"{name} {count}" for name, count in Counter(own).most_common())
         parts.append(f"Fastest in {phase}, of {len(own)} shapes: {counts or 'none ran'}.")
     chosen = {
-        shape_of(point): median(point.samples_s) for point in points if point.backend == "sdpa" and point.samples_s
+        shape_of_point(point): median(point.samples_s)
+        for point in points
+        if point.backend == "sdpa" and point.samples_s
     }
     ratios = [seconds / median(best[shape].samples_s) for shape, seconds in chosen.items() if shape in best]
     if ratios:

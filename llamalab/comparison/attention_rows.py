@@ -30,9 +30,9 @@ class AttentionRow(NamedTuple):
         return relative_error(self.predicted_s, self.measured_s)
 
 
-def attention_row(basis: RecordBasis, point: AttentionPoint, backend: str) -> AttentionRow:
-    """The prediction of one measured point; `backend` is the one whose rate the basis has."""
-    shape = AttentionShape(
+def shape_of_point(point: AttentionPoint) -> AttentionShape:
+    """The call that a point is of."""
+    return AttentionShape(
         batch=point.batch,
         new_tokens=point.new_tokens,
         context_tokens=point.context_tokens,
@@ -42,6 +42,11 @@ def attention_row(basis: RecordBasis, point: AttentionPoint, backend: str) -> At
         dtype=point.dtype,
         kv_dtype=point.dtype,
     )
+
+
+def attention_row(basis: RecordBasis, point: AttentionPoint, backend: str) -> AttentionRow:
+    """The prediction of one measured point; `backend` is the one whose rate the basis has."""
+    shape = shape_of_point(point)
     steps = naive_steps(shape) if point.algorithm == "naive" else (flash_step(shape),)
     total, reason = 0.0, None
     mode = "decode" if point.new_tokens == 1 else "prefill"
